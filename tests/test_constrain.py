@@ -17,7 +17,7 @@ def exact(value: float) -> torch.Tensor:
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(-12, 12), st.floats(1e-3, 1), st.floats(-100, 100))
-def test_values_survive_storage_and_raw_numbers_reading_which_rises_and_stays_inside(value, raw, more, wild):
+def test_storage_is_inverted_by_reading_which_rises_and_stays_inside_the_bounds(value, raw, more, wild):
     for store, read, most in PAIRS:
         assert float(read(store(exact(value)))) == pytest.approx(value, rel=1e-8)
         assert float(store(read(exact(raw)))) == pytest.approx(raw, abs=1e-9)
@@ -29,7 +29,7 @@ def test_values_survive_storage_and_raw_numbers_reading_which_rises_and_stays_in
 
 
 @given(st.floats(0.05, 1e6), st.floats(1e-3, 10))
-def test_a_half_life_halves_and_a_time_constant_leaves_one_part_in_e(time, dt):
+def test_a_half_life_leaves_a_half_and_a_time_constant_one_part_in_e(time, dt):
     for to_decay, from_decay, left in (
         (C.decay_from_half_life, C.half_life_from_decay, 0.5),
         (C.decay_from_time_constant, C.time_constant_from_decay, 1 / math.e),
@@ -70,6 +70,6 @@ OUTSIDE, POSITIVE = r"a decay must be between 0 and 1 \(both excluded\), got", "
         (lambda count: C.spread(0.5, 0.9, count), 0, "count of at least 1, got 0"),
     ],
 )
-def test_what_is_out_of_range_is_refused(take, bad, message):
+def test_a_value_out_of_range_is_refused(take, bad, message):
     with pytest.raises(ValueError, match=message):
         take(bad)

@@ -1,4 +1,4 @@
-"""`diagnostics=gradient`: what it tells of a run is right, and the run is the same with and without it."""
+"""`diagnostics=gradient`: its numbers are right, and the run is the same with and without it."""
 
 from functools import partial
 
@@ -65,10 +65,10 @@ def test_a_run_is_the_same_with_and_without_it(tmp_path, run, parts):
     assert watched.summary.keys() == without.summary.keys() and watched.timings["diagnose_seconds"] > 0
 
 
-def test_it_draws_no_random_numbers_and_leaves_states_and_gradients_alone(tmp_path):
+def test_it_draws_no_random_numbers_and_changes_no_state_or_gradient(tmp_path):
     watched, seen = Watched(), []
 
-    class Looking(Gradient):
+    class Recording(Gradient):
         def look(self, run, update, *, last):
             before = everything()
             super().look(run, update, last=last)
@@ -78,11 +78,11 @@ def test_it_draws_no_random_numbers_and_leaves_states_and_gradients_alone(tmp_pa
         grads = [parameter.grad for parameter in watched.net.parameters()]
         return repr([torch.get_rng_state(), watched.net.state_dict(), grads, watched.net.save_state()])
 
-    train(tmp_path, rule=watched.rule, network=watched.network, diagnostics=partial(Looking, every=1), learn_every=3)
+    train(tmp_path, rule=watched.rule, network=watched.network, diagnostics=partial(Recording, every=1), learn_every=3)
     assert seen == [True] * 4
 
 
-def test_it_goes_on_where_a_run_was_killed(tmp_path):
+def test_it_resumes_after_a_kill(tmp_path):
     given = {"diagnostics": EVERY_TWO, "checkpoint_seconds": 0.0, **LONG}
     whole = train(tmp_path, name="whole", **given)
     with pytest.raises(Killed):
@@ -112,15 +112,11 @@ def test_bptt_agrees_with_itself(tmp_path, run):
         assert len(numbers) >= 10 and numbers == pytest.approx([1] * len(numbers), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "parts", [AT_OUTPUT | {"rule": rules.OTTT}, CRITIC, {"rule": LAST}], ids=["ottt", "critic", "last"]
-)
-def test_readouts_are_told_to_be_exact_at_their_present_output(parts, tmp_path):
-    for row in gradients(reinforce(tmp_path, window=1, diagnostics=EVERY_TWO, **parts)):
-        assert [row[key] for key in READOUT] == pytest.approx([1, 1], abs=1e-4)
-
-
-def test_trace_is_told_to_be_exact_where_it_is_and_to_be_off_where_it_is_not(tmp_path):
+def test_the_similarity_is_1_where_a_rule_is_exact_and_below_elsewhere(tmp_path):
+    exact = {"ottt": AT_OUTPUT | {"rule": rules.OTTT}, "critic": CRITIC, "last": {"rule": LAST}}
+    for name, parts in exact.items():  # at the readout, for its present output
+        for row in gradients(reinforce(tmp_path, name=name, window=1, diagnostics=EVERY_TWO, **parts)):
+            assert [row[key] for key in READOUT] == pytest.approx([1, 1], abs=1e-4), name
     (row,) = gradients(train(tmp_path, window=1, diagnostics=partial(Gradient, every=99)))
     assert [row[key] for key in READOUT] == pytest.approx([1, 1], abs=1e-4)
     assert 0.2 < row["layers.0.connection.weight.cosine"] < 0.99
@@ -129,26 +125,23 @@ def test_trace_is_told_to_be_exact_where_it_is_and_to_be_off_where_it_is_not(tmp
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_with_several_moments_it_is_the_oracles_similarity(name):
+def test_with_several_moments_it_equals_the_oracles_similarity(name):
     task, loss = Patterns(**PATTERNS), losses.mse
     torch.manual_seed(0)
     net = NET(12, 3).double()
     net[0].weight.data.mul_(2).add_(0.1)
-    looking = Gradient(RULES[name](net), task, loss, window=2, learn_every=4, surrogate="triangle")
+    probe = Gradient(RULES[name](net), task, loss, window=2, learn_every=4, surrogate="triangle")
     batch = next(task.eval_batches("validation"))
     given = Example(batch.xs.dense().double(), batch.target, loss, window=2, learn_every=4)
     wanted, own = full_gradients(net, given, surrogate=Triangle()), gradient_by_rule(RULES[name](net), given)
-    expected, found = gradient_similarities(own, wanted), looking.compare()
+    expected, found = gradient_similarities(own, wanted), probe.compare()
     assert list(found) == NAMES
     for parameter, value in found.items():
         assert value == pytest.approx(expected[parameter], rel=1e-9)
     assert misfits(own, wanted, dict.fromkeys(NAMES, EXACT))
 
 
-@pytest.mark.parametrize(("trials", "validated"), [(3, True), (1000, True), (2, False)])
-def test_the_probe_is_the_first_trials_that_are_held_out_or_else_of_the_training(trials, validated):
-    seen = []
-
+def test_the_probe_is_the_first_validation_trials_or_else_training_trials():
     class Seeing(rules.Trace):
         def forward(self, xs, **options):
             seen.append(xs.dense())
@@ -158,14 +151,15 @@ def test_the_probe_is_the_first_trials_that_are_held_out_or_else_of_the_training
         def eval_batches(self, split):
             return super().eval_batches(split) if validated else iter(())
 
-    task = Open(**PATTERNS)
-    looking = Gradient(Seeing(NET(12, 3)), task, losses.mse, window=None, learn_every=None, trials=trials)
-    assert looking.compare() == looking.compare() and len(seen) == 2
-    batch = next(task.eval_batches("validation")) if validated else task.train_batch(0)
-    assert all(torch.equal(xs, batch.xs.dense()[:, :trials]) for xs in seen)
+    for trials, validated in ((3, True), (1000, True), (2, False)):
+        task, seen = Open(**PATTERNS), []
+        probed = Gradient(Seeing(NET(12, 3)), task, losses.mse, window=None, learn_every=None, trials=trials)
+        assert probed.compare() == probed.compare() and len(seen) == 2
+        batch = next(task.eval_batches("validation")) if validated else task.train_batch(0)
+        assert all(torch.equal(xs, batch.xs.dense()[:, :trials]) for xs in seen)
 
 
-def test_what_cannot_be_is_told_before_anything_is_written(tmp_path):
+def test_a_wrong_option_is_refused_before_anything_is_written(tmp_path):
     for wrong, message in (
         ({"every": 0}, "every must be at least 1, got 0"),
         ({"trials": 0}, "trials must be at least 1, got 0"),
@@ -176,20 +170,19 @@ def test_what_cannot_be_is_told_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "reward_loss",
-    [losses.Reflect(), losses.Reflect(at="output"), losses.ActorCritic(critic=3.0)],
-    ids=["reflect", "reflect at the output", "actor_critic"],
-)
-def test_what_is_taught_of_environments_is_the_slope_of_the_loss_which_stays_as_it_is(reward_loss):
+REWARD_LOSSES = [losses.Reflect(), losses.Reflect(at="output"), losses.ActorCritic(critic=3.0)]
+
+
+@pytest.mark.parametrize("reward_loss", REWARD_LOSSES, ids=["reflect", "reflect at the output", "actor_critic"])
+def test_the_signal_for_an_environment_is_the_gradient_of_the_loss_and_does_not_change_it(reward_loss):
     torch.manual_seed(3)
-    task, told = Lights(), []
+    task, signals = Lights(), []
 
-    class Listening(rules.Trace):
+    class Recording(rules.Trace):
         def backward(self, signal, *, at="output"):
-            told.append((signal, at))
+            signals.append((signal, at))
 
-    learner = Listening(nn.feedforward(2, 2, hidden=[8], neuron=nn.LIF, readout=nn.LIS))
+    learner = Recording(nn.feedforward(2, 2, hidden=[8], neuron=nn.LIF, readout=nn.LIS))
     example = Gradient(learner, task, reward_loss, window=None, learn_every=None, trials=5)._example
     assert torch.equal(example.xs.dense(), task.observe().dense()[:, :5])
     logits, action = torch.randn(5, 2 + reward_loss.values), example.target
@@ -199,7 +192,7 @@ def test_what_is_taught_of_environments_is_the_slope_of_the_loss_which_stays_as_
     value, wanted = example.loss(output, action)
     example.teach(learner, output, action)
     assert torch.equal(reward_loss.score, before)
-    ((signal, at),) = told
+    ((signal, at),) = signals
     assert at == reward_loss.at
     if reward_loss.at == "logits" and not reward_loss.values:  # through the softmax
         leaf = logits.clone().requires_grad_()

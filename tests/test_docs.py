@@ -35,11 +35,6 @@ def prose(path: Path) -> str:
     return re.sub(r"^```.*?^```", "", read(path), flags=re.MULTILINE | re.DOTALL)
 
 
-def header(path: Path) -> list[str]:
-    """The lines of a config that are comments."""
-    return [line[1:].strip() for line in read(path).split("\n") if line.startswith("#")]
-
-
 def commands(path: Path) -> list[list[str]]:
     """Every `tracetorch …` that is typed in a shell block or inside of a line, without comments."""
     lines = "\n".join(blocks(path, "bash", "sh", "console")).replace("\\\n", " ").splitlines()
@@ -62,7 +57,7 @@ def headings(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
-def test_no_placeholder_is_left_and_what_is_named_exists():
+def test_named_files_and_targets_exist_and_no_placeholder_is_left():
     makefile, missing = read(ROOT / "Makefile"), []
     for path in FILES:
         text = read(path)
@@ -74,7 +69,7 @@ def test_no_placeholder_is_left_and_what_is_named_exists():
     assert not missing
 
 
-def test_links_lead_somewhere_and_every_figure_is_shown():
+def test_links_have_targets_and_every_figure_is_shown():
     missing, shown = [], set()
     for path in FILES:
         for target in links(path):
@@ -87,7 +82,7 @@ def test_links_lead_somewhere_and_every_figure_is_shown():
     assert not set((ROOT / "docs" / "figures").iterdir()) - shown
 
 
-def test_python_runs(here):
+def test_python_blocks_run(here):
     assert blocks(ROOT / "README.md", "python")
     for path in FILES:
         namespace = {"__name__": "__main__"}
@@ -125,7 +120,7 @@ def check_command(verb, words):
             check_job(*job)
 
 
-def test_commands_compose():
+def test_typed_commands_compose():
     wrong = []
     for path in FILES:
         for verb, *words in commands(path):
@@ -137,7 +132,7 @@ def test_commands_compose():
     assert ["run"] in commands(ROOT / "README.md")
 
 
-def test_shown_answers_are_the_ones_that_come(here):
+def test_shown_outputs_are_the_real_ones(here):
     missing, count = [], 0
     for path in FILES:
         for block in blocks(path, "text", "console"):

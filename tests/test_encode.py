@@ -20,7 +20,7 @@ def stream(row: Row, **options: object) -> Stream:
 
 @each(ENCODERS)
 @given(size=st.integers(1, 30), start=st.integers(0, STEPS - 1), length=st.integers(1, STEPS))
-def test_a_stream_gives_the_same_values_however_it_is_read(row, size, start, length):
+def test_chunks_and_parts_of_a_stream_have_the_same_values(row, size, start, length):
     made, part = stream(row), slice(start, start + length)
     dense, chunks, pieces = made.dense(), list(made.chunks(size)), list(made.split(size))
     assert torch.equal(torch.cat(chunks), dense)
@@ -33,8 +33,15 @@ def test_a_stream_gives_the_same_values_however_it_is_read(row, size, start, len
         assert torch.equal(made[other].dense(), dense[other])
 
 
+def test_a_stream_makes_only_the_steps_that_are_read():
+    asked = []
+    made = Stream(lambda *steps: asked.append(steps) or torch.zeros(steps[1] - steps[0], 1, 1), 10**12, (1, 1))
+    assert [len(chunk) for chunk in made[10**9 : 10**9 + 3].chunks(2)] == [2, 1]
+    assert asked == [(10**9, 10**9 + 2), (10**9 + 2, 10**9 + 3)]
+
+
 @each(ENCODERS)
-def test_a_row_depends_on_its_values_the_seed_and_its_name(row):
+def test_a_row_depends_on_its_values_its_seed_and_its_number(row):
     names, order = torch.arange(3), torch.tensor([2, 0, 1])
     made = stream(row)
     dense = made.dense()
@@ -48,7 +55,7 @@ def test_a_row_depends_on_its_values_the_seed_and_its_name(row):
         assert torch.equal(stream(row, **other).dense(), dense) == (row.says == "fixed")
 
 
-def test_poisson_is_the_counter_below_the_rate_which_may_change_with_time():
+def test_poisson_compares_the_counter_with_a_rate_that_may_change():
     made = poisson(VALUES, STEPS, seed=3).dense()
     assert torch.equal(made, (uniform(3, range(STEPS), torch.arange(3), 5) < VALUES).double())
     assert not made[:, 0, 0].any() and made[:, 0, 1].all()
@@ -60,21 +67,11 @@ def test_poisson_is_the_counter_below_the_rate_which_may_change_with_time():
     assert torch.equal(changing[8:15].dense(), rates[8:15])
 
 
-def test_latency_and_constant_by_hand():
+def test_latency_constant_population_and_two_sides_by_hand():
     made = latency(torch.tensor([[1.0, 0.75, 0.5, 0.01, 0.0]]), 5).dense()[:, 0]
     assert made.argmax(0).tolist()[:4] == [0, 1, 2, 4] and made.sum(0).tolist() == [1, 1, 1, 1, 0]
     numbers = torch.tensor([[-3.0, 0.0, 1e6]])
     assert torch.equal(constant(numbers, 7)[5:].dense(), numbers.expand(2, 1, 3))
-
-
-def test_a_stream_asks_only_for_what_is_read():
-    asked = []
-    made = Stream(lambda *steps: asked.append(steps) or torch.zeros(steps[1] - steps[0], 1, 1), 10**12, (1, 1))
-    assert [len(chunk) for chunk in made[10**9 : 10**9 + 3].chunks(2)] == [2, 1]
-    assert asked == [(10**9, 10**9 + 2), (10**9 + 2, 10**9 + 3)]
-
-
-def test_a_population_and_two_sides_by_hand():
     half, far = torch.exp(torch.tensor([-0.5, -2.0])).tolist()
     given_ = torch.tensor([[[0, 2], [9, -9]]])  # beyond 0 and 4 a value counts as the end
     wanted = torch.tensor([[[1, half, far, half, 1, half], [far, half, 1, 1, half, far]]])
@@ -95,10 +92,7 @@ BAD, ONE = torch.tensor([[0.5, float("nan")]]), poisson(VALUES, STEPS)
         (lambda: latency(VALUES[0], 5), r"\(batch, channels\), got \(5,\)"),
         (lambda: constant(VALUES[0], 5), r"\(batch, channels\), got \(5,\)"),
         (lambda: poisson(VALUES.expand(4, 3, 5), 9), r"rates of shape \(4, 3, 5\) change over 4 steps, but steps=9"),
-        (
-            lambda: poisson(VALUES, 5, samples=torch.arange(2)),
-            r"one for each of 3 rows, got torch.int64 of s",
-        ),
+        (lambda: poisson(VALUES, 5, samples=torch.arange(2)), "one for each of 3 rows, got torch.int64 of s"),
         (lambda: constant(VALUES, 0), "at least 1 step, got 0"),
         (lambda: ONE[5:5], "at least 1 step, got 0"),
         (lambda: ONE[::2], "consecutive steps, such as stream"),
@@ -111,6 +105,6 @@ BAD, ONE = torch.tensor([[0.5, float("nan")]]), poisson(VALUES, STEPS)
         (lambda: population(VALUES, 3, float("nan")), "needs at least 2 neurons and low < high"),
     ],
 )
-def test_what_is_no_input_is_refused(call, phrase):
+def test_a_wrong_input_is_refused(call, phrase):
     with pytest.raises(ValueError, match=phrase):
         call()

@@ -27,22 +27,16 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
     assert files.read_bytes(tmp_path / "three", 3) == b"abc"
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
+def test_json_of_bounded_depth_and_size_is_read():
+    for content, why in (
         (b'{"a":' * 5000, "nested more than 64 deep"),
         (b"[" * 65 + b"]" * 65, "nested more than 64 deep"),
         (b"[]," * 1_000_000, "more than 1,000,000 elements"),
         (b"{", "Expecting property name"),
         (b"\xff", "invalid start byte"),
-    ],
-)
-def test_json_that_no_run_writes(content, why):
-    with pytest.raises(ValueError, match=why):
-        files.parse_json(content)
-
-
-def test_json_that_a_run_writes():
+    ):
+        with pytest.raises(ValueError, match=why):
+            files.parse_json(content)
     assert files.parse_json(b'{"a": [1, 2.5, null], "b": "[[[["}') == {"a": [1, 2.5, None], "b": "[[[["}
     assert files.parse_json(b"[" + b"[]," * 100 + b"[]]") == [[]] * 101  # wide, not deep
     assert files.parse_json(b"[" * 64 + b'"\\"' + b"[" * 200 + b'"' + b"]" * 64)
@@ -50,7 +44,7 @@ def test_json_that_a_run_writes():
     assert math.isinf(files.parse_json(b"9" * 400))
 
 
-def test_a_link_is_replaced_and_never_written_through(tmp_path):
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("mine")
     for name in ("link", f".link.{os.getpid()}", "other"):
@@ -74,7 +68,7 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
     assert [one.name for one in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
 
 
-def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_writes_stays(tmp_path):
+def test_unfinished_files_of_dead_processes_are_removed(tmp_path):
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     dead, alive, other = f".a.{ended.stdout.decode().strip()}", f".a.{os.getppid()}", ".b.4194304"  # too high a number
     for name in (dead, alive, other, ".hidden.txt"):
@@ -85,7 +79,7 @@ def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_wri
     assert {path.name for path in tmp_path.iterdir()} == {"a", ".hidden.txt"}
 
 
-def test_nothing_printed_is_obeyed():
+def test_printed_text_has_no_control_characters():
     assert printable("a\x1b[2J\u202eb\n c") == "a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b c"
     assert printable("x" * 10**7, 80) == "x" * 79 + "…" and printable("x" * 80, 80) == "x" * 80
     assert [cell(one) for one in ("=1+1", "-0.5", "+x", 3, "a")] == ["'=1+1", "-0.5", "'+x", 3, "a"]

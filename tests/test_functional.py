@@ -77,7 +77,7 @@ def simulate(currents: torch.Tensor, decay: float, skip: int = 0) -> torch.Tenso
 
 
 @pytest.mark.parametrize("rate", F.RATE_MAPS.values(), ids=F.RATE_MAPS.keys())
-def test_what_kind_of_function_a_rate_is(rate):
+def test_a_rate_is_bounded_smooth_and_rises_with_the_current(rate):
     """Within 0 and 1, and smooth; it rises with the current, falls with the threshold, and depends on their ratio."""
     wide = torch.logspace(-3, 9, 200)
     for sign in (-1, 1):
@@ -113,7 +113,7 @@ MEASURED = {0.5: (0.052, 0.074, 0.028), 0.8: (0.033, 0.043, 0.0135), 0.95: (0.03
 """By decay, rounded up, off from the simulated rate for noisy input: our maps, and the line with sharp corners."""
 
 
-def test_each_map_is_as_close_as_it_was_measured():
+def test_each_map_is_as_close_to_simulation_as_measured():
     for decay, bounds in MEASURED.items():
         simulated = simulate(CURRENTS + 0.2 * normal(500, 100, 61), decay, skip=200).mean(0)
         rates = F.lif_rate(CURRENTS, UNIT * decay, UNIT), F.lif_rate_logistic(CURRENTS, UNIT * decay, UNIT)
@@ -122,7 +122,7 @@ def test_each_map_is_as_close_as_it_was_measured():
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_at_the_start_the_line_is_shifted_by_what_is_left_and_closer_than_the_steady_one(steps):
+def test_in_the_first_steps_the_line_is_shifted_and_closer_than_the_steady_one(steps):
     shift = 0.05 / (1 - 0.9**steps) - 0.05
     early, steady = (F.lif_rate(CURRENTS, UNIT * 0.9, UNIT, n) for n in (torch.tensor(steps), None))
     torch.testing.assert_close(early, F.lif_rate(CURRENTS - shift, UNIT * 0.9, UNIT), rtol=1e-12, atol=1e-12)

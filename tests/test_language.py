@@ -51,8 +51,5 @@ def test_texts_messages_and_labels_avoid_these_words():
     found = [one for path in texts for one in avoided(enumerate(path.read_text("utf-8").splitlines(), 1), path)]
     found += [one for path in modules for one in avoided(strings(ast.parse(path.read_text("utf-8"))), path)]
     assert not found, "\n".join(found)
-
-
-def test_the_list_finds_what_it_names():
     line = "a policy that has settled is told of nothing, has made up its mind sooner, and goes on with it"
     assert len(avoided([(1, line)])) >= 3

@@ -1,9 +1,10 @@
-"""What users of the library do to a network from outside: hooks, other processes, modes of torch, seeds and arrays."""
+"""What users do to a network from outside: hooks, processes, modes of torch, seeds, arrays, systems other than Unix."""
 
 import pickle
 import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 import tracetorch as tt
+from tests.command_line import CLICKS
+from tracetorch import memory
 from tracetorch.nn import LIF, LIS, Sequential
 
 XS = (torch.rand(70, 3, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()  # more than one chunk of e-prop
@@ -57,9 +60,8 @@ def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule):
     assert len(used) == len(seen) and all(any(torch.equal(a, b) for b in used) for a in found if a is not None)
 
 
-def test_an_optimizer_may_step_in_a_hook_without_changing_what_is_learnt_below():
-    wanted = gradients_of(network(), RULES["Trace"])
-    net = network()
+def test_an_optimizer_may_step_in_a_hook_without_a_change_below():
+    wanted, net = gradients_of(network(), RULES["Trace"]), network()
     for parameter in net.parameters():
         if parameter.requires_grad:
             optimizer = torch.optim.SGD([parameter], lr=1.0)
@@ -67,7 +69,7 @@ def test_an_optimizer_may_step_in_a_hook_without_changing_what_is_learnt_below()
     torch.testing.assert_close(gradients_of(net, RULES["Trace"]), wanted)
 
 
-def test_forward_hooks_are_called_once_a_chunk_and_may_change_what_goes_on():
+def test_forward_hooks_are_called_once_a_chunk_and_may_change_its_values():
     net, seen = network(), []
     plain = net.run(XS, chunk=30)
     net.reset()
@@ -105,14 +107,14 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("stream", STREAMS)
-def test_a_stream_keeps_what_it_was_made_of_and_can_be_pickled(stream):
-    values = torch.rand(2, 40, generator=torch.Generator().manual_seed(3))
-    made = STREAMS[stream](values)
-    before = made.dense().clone()
-    values.zero_()
-    assert torch.equal(made.dense(), before)
-    assert torch.equal(pickle.loads(pickle.dumps(made)).dense(), before)
+def test_a_stream_keeps_its_values_and_can_be_pickled():
+    for stream, make in STREAMS.items():
+        values = torch.rand(2, 40, generator=torch.Generator().manual_seed(3))
+        made = make(values)
+        before = made.dense().clone()
+        values.zero_()
+        assert torch.equal(made.dense(), before), stream
+        assert torch.equal(pickle.loads(pickle.dumps(made)).dense(), before), stream
 
 
 def test_a_batch_of_a_task_can_be_pickled_and_a_stream_passes_a_worker_of_a_data_loader():
@@ -125,11 +127,11 @@ def test_a_batch_of_a_task_can_be_pickled_and_a_stream_passes_a_worker_of_a_data
     assert all(torch.equal(one.dense(), other.dense()) for one, other in zip(found, streams, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_no_latency_is_lost_in_half_precision(dtype):
-    values = torch.linspace(0.001, 1, 41)[None].to(dtype)
-    made, wanted = (tt.encode.latency(of, steps=4096).dense()[:, 0] for of in (values, values.double()))
-    assert torch.equal(made.double(), wanted) and bool((made.sum(dim=0) == 1).all())
+def test_no_latency_is_lost_in_half_precision():
+    for dtype in (torch.bfloat16, torch.float16):
+        values = torch.linspace(0.001, 1, 41)[None].to(dtype)
+        made, wanted = (tt.encode.latency(of, steps=4096).dense()[:, 0] for of in (values, values.double()))
+        assert torch.equal(made.double(), wanted) and bool((made.sum(dim=0) == 1).all())
 
 
 @pytest.mark.parametrize("rule", ["BPTT", "EProp"])
@@ -141,7 +143,7 @@ def test_autocast_changes_nothing(rule):
         assert (a is None and b is None) or torch.equal(a, b)
 
 
-def test_what_was_run_in_inference_mode_goes_on_and_learns():
+def test_a_network_that_ran_in_inference_mode_continues_and_learns():
     wanted, net = network(("weight", "decay")), network(("weight", "decay"))
     for one, mode in ((wanted, torch.no_grad), (net, torch.inference_mode)):
         with mode():
@@ -163,21 +165,17 @@ def test_a_seed_is_any_whole_number(seed):
     assert tt.encode.mix_seed(seed, 1) == tt.encode.mix_seed(plain, 1)
     a, b = (tt.rules.EProp(network(), feedback="random", seed=of % 1000) for of in (seed, plain))
     assert torch.equal(a.feedback_weights()[0], b.feedback_weights()[0])
-
-
-@pytest.mark.parametrize("name", ["CueAccumulation", "PoissonClicks", "StoreRecall"])
-def test_a_task_refuses_a_seed_that_is_not_whole_also_after_an_equal_one(name):
-    kind = getattr(tt.tasks, name)
-    kind(seed=1, batch_size=2).train_batch(0)
-    for seed in ([1], 1.0):
-        with pytest.raises(TypeError, match=r"seed must be a whole number, got "):
-            kind(seed=seed, batch_size=2).train_batch(0)
+    for kind in (tt.tasks.CueAccumulation, tt.tasks.PoissonClicks, tt.tasks.StoreRecall):
+        kind(seed=1, batch_size=2).train_batch(0)
+        for wrong in ([1], 1.0):  # also after an equal one
+            with pytest.raises(TypeError, match=r"seed must be a whole number, got "):
+                kind(seed=wrong, batch_size=2).train_batch(0)
 
 
 @pytest.mark.parametrize(
     ("rule", "rate"), [("Trace", "line"), ("Trace", "logistic"), ("BPTT", "logistic"), ("EProp", "line")]
 )
-def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):
+def test_gradients_stay_finite_for_tiny_thresholds(rule, rate):
     torch.manual_seed(0)
     net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], rate_map=rate), LIS(5, 2))
     with torch.no_grad():
@@ -185,7 +183,7 @@ def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):
     assert all(bool(gradient.isfinite().all()) for gradient in gradients_of(net, RULES[rule]) if gradient is not None)
 
 
-def test_without_a_compiler_the_kernels_in_torch_run():
+def test_a_network_runs_without_a_compiler():
     code = (
         "import torch, tracetorch as tt\n"
         "net = tt.nn.LIF(5, 8)\n"
@@ -195,3 +193,29 @@ def test_without_a_compiler_the_kernels_in_torch_run():
     environment = {"NUMBA_DISABLE_JIT": "1", "PATH": ""}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "torch.Size([2, 8])" in ended.stdout and "NUMBA_DISABLE_JIT" in ended.stderr
+
+
+UNIX = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty")
+SCRIPT = f"""
+import signal, sys
+
+sys.modules |= dict.fromkeys({UNIX})
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "pthread_sigmask"):
+    delattr(signal, name)
+from typer.testing import CliRunner
+from tracetorch.cli.main import app
+
+for words in (["list", "rule"], ["show"], ["show", "-m", "seed=0,1"], ["info"], ["run", *sys.argv[1:]], ["info", "a"]):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, (words, result.output)
+"""
+
+
+def test_every_verb_works_without_the_modules_of_unix(here):
+    subprocess.run([sys.executable, "-c", SCRIPT, *CLICKS, "output.dir=a"], check=True)
+
+
+def test_the_peak_of_memory_is_unknown_without_a_system_that_reports_it(monkeypatch):
+    monkeypatch.setattr(memory, "_STATUS", Path("no such file"))
+    monkeypatch.setattr(memory, "resource", None)
+    assert memory.peak_memory_bytes(torch.device("cpu")) is None

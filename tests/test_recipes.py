@@ -159,10 +159,9 @@ def test_a_recipe_works(copy, request):
     if own or rows:
         output = ran(copy, "-m", "pytest", "-q", *own, *rows, *(["-k", recipe.row] if rows else []))
         assert re.search(r"\b[1-9]\d* passed", output), output
-    headers = [
-        code.splitlines()[1:3] for path, where, code in found if path.endswith(".yaml") and where == "a new file"
-    ]
-    typed = [shlex.split(line.partition("tracetorch run ")[2]) for lines in headers for line in lines] or [()]
+    presets = [code for path, where, code in found if path.endswith(".yaml") and where == "a new file"]
+    lines = [line for code in presets for line in code.splitlines()[1:3]]  # Run and Override
+    typed = [shlex.split(line.partition("tracetorch run ")[2]) for line in lines] or [()]
     assert result(copy, "first", *typed[0], *recipe.words) > recipe.above
     for words in typed[1:]:  # what the header says to try
         result(copy, "second", *words, "train.updates=2", "train.figures=false")
@@ -178,7 +177,7 @@ def test_a_recipe_works(copy, request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("copy", ["a neuron"], indirect=True)
-def test_the_neuron_of_the_page_learns_the_default_experiment_as_lif_does(copy):
+def test_the_neuron_of_the_page_learns_as_well_as_lif(copy):
     own = result(copy, "own", "network=own_neuron", "network.neuron.trainable=[weight]")
     lif = result(copy, "lif", "network=lif_lis")
     assert own > 0.9 * lif > 0.8

@@ -4,18 +4,21 @@ import importlib
 import io
 import json
 import math
+import runpy
 import struct
 import sys
 import wave
 import zipfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tests.benchmark_scripts import BENCHMARKS, on_the_path, run, start  # noqa: F401 (a fixture)
-from tests.command_line import tracetorch
+import tracetorch as tt
+from tests.command_line import ran
 from tests.common import normal
 from tracetorch.backends.dispatch import DENSE_FROM
 from tracetorch.cli.adapter import compose
@@ -24,15 +27,43 @@ from tracetorch.tasks import MNIST
 
 OWN = ["--contender", "ours", "--contender", "floor"]
 SPREAD = {"median", "min", "n", "all"}
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+MACHINE = {"command", "cpu", "cores", "instructions", "memory_bytes", "threads", "device", "system", "python"}
 
 
-# ── every script ────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture(autouse=True)
+def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What `python benchmarks/….py` does: siblings can be imported. They are forgotten at the end."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for name, module in list(sys.modules.items()):
+        if BENCHMARKS in Path(getattr(module, "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+def start(monkeypatch, script: str, *words: str) -> int:
+    """Run a script in this process, as from the command line; its exit code."""
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+    return ended.value.code or 0
+
+
+def run(monkeypatch, script: str, *words: str) -> dict:
+    """Run it with `--quick --json`; what it wrote."""
+    assert start(monkeypatch, script, "--quick", "--threads", "1", "--json", "out/new.json", *words) == 0
+    written = json.loads(Path("out/new.json").read_text(encoding="utf-8"))
+    assert written["benchmark"] == script.removesuffix(".py")
+    assert set(written["provenance"]) >= MACHINE
+    assert written["provenance"]["versions"]["torch"]
+    return written
 
 
 def test_train_step_and_its_tables(here, monkeypatch, capsys):
-    rows = run(monkeypatch, "train_step.py", *OWN)["rows"]
-    assert [row["contender"] for row in rows] == ["ours", "floor"]
-    for row in rows:
+    words = ["--network", "12-8-4", "--steps", "4", "--steps", "5"]
+    rows = run(monkeypatch, "train_step.py", *OWN, *words)["rows"]
+    assert [(row["steps"], row["contender"]) for row in rows] == [(4, "ours"), (4, "floor"), (5, "ours"), (5, "floor")]
+    for row in rows[:2]:
         assert {"input", "network", "batch", "steps", "gain", "activity", "detail", "skipped"} < row.keys()
         assert set(row["seconds"]) == SPREAD
         assert row["to_ours"] == pytest.approx(row["seconds"]["median"] / rows[0]["seconds"]["median"])
@@ -41,41 +72,26 @@ def test_train_step_and_its_tables(here, monkeypatch, capsys):
     assert start(monkeypatch, "results.py", "out/new.json") == 0
     printed = capsys.readouterr().out
     assert "|  | T = 4: ms | × floor | × ours |" in printed and "| floor | " in printed
-
-
-def test_train_step_on_digits_and_over_the_budget(here, monkeypatch, capsys):
-    words = ["--input", "mnist", "--network", "784-8-10", "--steps", "2", "--steps", "3"]
-    rows = run(monkeypatch, "train_step.py", *OWN, *words)["rows"]
-    assert [(row["steps"], row["contender"]) for row in rows] == [(2, "ours"), (2, "floor"), (3, "ours"), (3, "floor")]
+    digits = ["--input", "mnist", "--network", "784-8-10", "--steps", "2"]
+    rows = run(monkeypatch, "train_step.py", *OWN, *digits)["rows"]
+    assert [row["contender"] for row in rows if "seconds" in row and row["input"] == "mnist"] == ["ours", "floor"]
     rows = run(monkeypatch, "train_step.py", *OWN, "--budget-seconds", "0")["rows"]
     assert all("the budget is 0 s" in row["skipped"] and "seconds" not in row for row in rows)
-    assert "the budget is 0 s" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("script", "words", "named"),
-    [
+def test_a_wrong_option_is_named(here, monkeypatch, capsys):
+    for script, words, named in (
         ("train_step.py", "--network 784x10", "784x10"),
         ("train_step.py", "--contender absent", "absent"),
         ("train_step.py", "--input mnist", "12-8-4"),
         ("reinforce_without_spikes.py", "--network 784-8-3", "784-8-3"),
         ("reinforce_without_spikes.py", "--lr 0", "above 0, got 0"),
-    ],
-)
-def test_a_wrong_option_is_named(script, words, named, here, monkeypatch, capsys):
-    assert start(monkeypatch, script, "--quick", "--threads", "1", *words.split()) == 2
-    error = capsys.readouterr().err
-    assert named in error and "Traceback" not in error
-
-
-def test_stream(here, monkeypatch):
-    names = ["ours, chunks", "ours, steps"]
-    rows = run(monkeypatch, "stream.py", *(word for name in names for word in ("--contender", name)))["rows"]
-    assert [row["contender"] for row in rows] == names
-    for row in rows:
-        assert set(row["steps_per_second"]) == SPREAD | {"max"}
-        assert row["steps"] >= 1
-        assert row["network"] == "12-8-4"
+        ("episodes.py", "figures/curves.png outputs/one", "TITLE=FOLDER"),
+    ):
+        options = [] if script == "episodes.py" else ["--quick", "--threads", "1"]
+        assert start(monkeypatch, script, *options, *words.split()) == 2
+        error = capsys.readouterr().err
+        assert named in error and "Traceback" not in error
 
 
 def test_memory_and_its_figure(here, monkeypatch):
@@ -84,11 +100,9 @@ def test_memory_and_its_figure(here, monkeypatch):
     written = run(monkeypatch, "memory.py", "--contender", "ours", "--steps", "2")
     assert written["provenance"]["memory_limit_bytes"] > 0
     (row,) = written["rows"]
-    assert {key: row[key] for key in ("contender", "network", "batch", "steps", "skipped")} == {
-        "contender": "ours", "network": "12-8-4", "batch": 2, "steps": 2, "skipped": ""
-    }  # fmt: skip
-    assert row["seconds"] > 0
-    assert row["extra_bytes"] >= 0
+    told = ("contender", "network", "batch", "steps", "skipped")
+    assert [row[key] for key in told] == ["ours", "12-8-4", 2, 2, ""]
+    assert row["seconds"] > 0 and row["extra_bytes"] >= 0
     stopped = row | {"steps": 20, "skipped": "would take 9 GiB", "forecast": {"seconds": 1.0, "extra_bytes": 9 * 2**30}}
     written["rows"] = [row | {"extra_bytes": 4096}, stopped]
     Path("memory.json").write_text(json.dumps(written), encoding="utf-8")
@@ -96,18 +110,20 @@ def test_memory_and_its_figure(here, monkeypatch):
     assert Path("figures/memory.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_sparsity_startup_and_side_by_side(here, monkeypatch):
+def test_stream_sparsity_startup_and_side_by_side(here, monkeypatch):
+    names = ["ours, chunks", "ours, steps"]
+    rows = run(monkeypatch, "stream.py", *(word for name in names for word in ("--contender", name)))["rows"]
+    assert [(row["contender"], row["network"]) for row in rows] == [(name, "12-8-4") for name in names]
+    assert all(set(row["steps_per_second"]) == SPREAD | {"max"} and row["steps"] >= 1 for row in rows)
     usual = dict(DENSE_FROM)
     rows = run(monkeypatch, "sparsity.py")["rows"]
     assert {row["precision"] for row in rows} == {"float32", "bfloat16"}
     assert all(row["sparse"] > 0 and row["dense"] > 0 and 0 < row["share"] < 1 for row in rows)
     assert usual == DENSE_FROM
     (row,) = run(monkeypatch, "startup.py")["rows"]
-    assert row["command"] == "tracetorch --help"
-    assert set(row["warm"]) == set(row["cold"]) == SPREAD
+    assert row["command"] == "tracetorch --help" and set(row["warm"]) == set(row["cold"]) == SPREAD
     (row,) = run(monkeypatch, "side_by_side.py")["rows"]
-    assert (row["rule"], row["at_once"], row["spins"]) == ("trace", 2, 3_000)
-    assert row["seconds"]["n"] == 2 and row["seconds"]["min"] > 0
+    assert (row["rule"], row["at_once"], row["spins"], row["seconds"]["n"]) == ("trace", 2, 3_000, 2)
 
 
 def test_the_parts_of_one_decision_lie_within_its_update(here, monkeypatch):
@@ -116,37 +132,23 @@ def test_the_parts_of_one_decision_lie_within_its_update(here, monkeypatch):
     assert min(parts["parts"].values()) > 0, parts  # not so if calls outside of updates were counted
 
 
-# ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "snntorch", None)  # as if it were not installed
     contenders = importlib.import_module("contenders")
     assert contenders.present(contenders.TRAINERS, ["ours", "floor"]) == (["ours", "floor"], "")
-    there, line = contenders.present(contenders.TRAINERS, ["ours", "snntorch"])
-    assert there == ["ours"]
-    assert "left out: snntorch" in line
+    available, line = contenders.present(contenders.TRAINERS, ["ours", "snntorch"])
+    assert available == ["ours"] and "left out: snntorch" in line
     assert "pip install --no-deps -r benchmarks/requirements.txt" in line
 
 
-# ── the spoken digits ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_spoken_digits_are_a_task_of_ones_own(here, monkeypatch):
+def test_spoken_digits_train_as_a_task_of_ones_own(here, monkeypatch):
     with zipfile.ZipFile("recordings.zip", "w") as archive:
         for digit, speaker, index in [(d, s, i) for d in range(10) for s in ("ann", "ben") for i in range(12)]:
             archive.writestr(f"recordings/{digit}_{speaker}_{index}.wav", _tone(200 + 300 * digit, 0.1 + 0.01 * index))
-    typed = ["experiment=spoken_digits", "task.path=recordings.zip", "task.validation=true", "output.dir=run",
-             "task.batch_size=10"]  # fmt: skip
-    short = [
-        "train.passes=6",
-        "optimizer.lr=0.01",
-        "train.learn_every=16",
-        "network.hidden=[64]",
-        "train.figures=false",
-    ]
-    found = tracetorch("run", "--config-dir", f"{BENCHMARKS}/conf", "--trust", "spoken_digits", *typed, *short)
-    assert found.exit_code == 0, found.output
+    data = "task.path=recordings.zip task.validation=true task.batch_size=10 output.dir=run train.figures=false"
+    train = "train.passes=6 train.learn_every=16 optimizer.lr=0.01 network.hidden=[64]"
+    own = ("--config-dir", f"{BENCHMARKS}/conf", "--trust", "spoken_digits", "experiment=spoken_digits")
+    ran("run", *own, *data.split(), *train.split())
     summary = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["summary"]
     assert summary["accuracy"] > 0.9  # tones of ten pitches; the test has 10 digits × 2 speakers × indices 0 to 4
 
@@ -167,19 +169,13 @@ def _tone(frequency: float, seconds: float) -> bytes:
     return content.getvalue()
 
 
-# ── rewards ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_reinforce_without_spikes(here, monkeypatch, capsys):
+def test_reinforce_without_spikes_has_the_settings_and_the_order_of_the_preset(here, monkeypatch, capsys):
     rows = run(monkeypatch, "reinforce_without_spikes.py", "--seed", "3", "--lr", "0.001", "--lr", "0.002")["rows"]
     assert [(row["seed"], row["lr"]) for row in rows] == [(3, 0.001), (3, 0.002)]
     for row in rows:
         assert 0 <= row["late_reward"] <= 1 and 0 <= row["return"] <= 1
         assert {"network", "batch", "entropy", "baseline", "seconds"} < row.keys()
     assert "REINFORCE without spikes, 784-128-10, one pass, batch 16" in capsys.readouterr().out
-
-
-def test_it_has_the_settings_the_digits_and_the_order_of_the_preset(here):
     script = importlib.import_module("reinforce_without_spikes")
     preset = compose(["experiment=bandit_mnist"]).config
     chosen = script.main.__kwdefaults__
@@ -195,7 +191,7 @@ def test_it_has_the_settings_the_digits_and_the_order_of_the_preset(here):
         torch.testing.assert_close(shown.xs.dense(), images.flatten(1)[None].float() / 255)
 
 
-def test_its_slope_is_the_signal_of_reflect():
+def test_the_gradient_of_reinforce_without_spikes_is_the_signal_of_reflect():
     script = importlib.import_module("reinforce_without_spikes")
     logits, action, reward = normal(5, 4).requires_grad_(), torch.tensor([0, 3, 1, 1, 2]), normal(5, seed=1)
     script.objective(torch.log_softmax(logits, -1), action[:, None], reward - 0.3, 0.05).backward()
@@ -204,34 +200,99 @@ def test_its_slope_is_the_signal_of_reflect():
     torch.testing.assert_close(logits.grad, reflect(reward - 0.3)[1], rtol=0, atol=1e-12)
 
 
-ROWS = [
-    {"update": 10, "split": "train", "episodes": 4},
-    {"update": 10, "split": "validation", "return": 3.0},
-    {"update": 20, "split": "train", "episodes": 7},
-    {"update": 30, "split": "train", "episodes": 9},
-]
-
-
-def test_a_curve_is_actions_over_episodes_that_ended_and_drawn_from_the_folders_of_runs(here, monkeypatch, capsys):
-    assert importlib.import_module("episodes").curve(ROWS, num_envs=2) == ([4, 9], [2 * 10 / 4, 2 * 20 / 5])
+def test_an_episode_curve_is_actions_per_episode_and_drawn_from_the_folders_of_runs(here, monkeypatch):
+    episodes = importlib.import_module("episodes")
+    rows = [{"update": at, "split": "train", "episodes": count} for at, count in ((10, 4), (20, 7), (30, 9))]
+    rows.insert(1, {"update": 10, "split": "validation", "return": 3.0})
+    assert episodes.curve(rows, num_envs=2) == ([4, 9], [2 * 10 / 4, 2 * 20 / 5])
     for name in ("outputs/one/trace_rule/0", "outputs/one/trace_rule/1", "outputs/one/three-factor__all_layers/0"):
         Path(name).mkdir(parents=True)
-        Path(name, "metrics.jsonl").write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+        Path(name, "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         OmegaConf.save({"task": {"num_envs": 2}}, Path(name, "config.yaml"))
-    found = importlib.import_module("episodes").gather(Path("outputs/one"))
+    found = episodes.gather(Path("outputs/one"))
     assert {name: len(curves) for name, curves in found.items()} == {"trace_rule": 2, "three-factor__all_layers": 1}
-    (legend,) = importlib.import_module("episodes").draw({"one": found}).legends
+    (legend,) = episodes.draw({"one": found}).legends
     assert {text.get_text() for text in legend.get_texts()} == {"trace rule", "three-factor, all layers"}
     assert start(monkeypatch, "episodes.py", "figures/curves.png", "one=outputs/one", "again=outputs/one") == 0
     assert Path("figures/curves.png").read_bytes().startswith(b"\x89PNG")
-    assert start(monkeypatch, "episodes.py", "figures/curves.png", "outputs/one") == 2
-    assert "TITLE=FOLDER" in capsys.readouterr().err
 
 
-def test_apart_they_say_the_opposite_where_every_action_is_rewarded_and_not_where_the_fall_is(here, monkeypatch):
+def test_pairing_shows_opposite_signals_where_every_action_is_rewarded(here, monkeypatch):
     pytest.importorskip("gymnasium", reason="the extra rl is not installed")
     cosines = {False: [], True: []}
     for row in run(monkeypatch, "pairing.py")["rows"]:
         cosines["fall" in row["reward"]].append(row["cosine"])
         assert {"seed", "parameter", "longer", "halves_trace", "halves_three_factor"} < row.keys()
     assert max(cosines[False]) < -0.5 and min(cosines[True]) > 0.3
+
+
+SIZES = (200, 80, 60, 5)
+STEPS, BATCH, RATE = 60, 8, 0.1
+GAIN = 1.8
+"""Makes both hidden layers fire, and leaves no membrane above twice its threshold, where snnTorch's reset differs."""
+
+
+@pytest.fixture(params=["snntorch", "spikingjelly", "norse"])
+def peer(request):
+    """A peer's network with freshly drawn weights."""
+    pytest.importorskip(request.param)
+    contenders = importlib.import_module("contenders")
+    return contenders.build(contenders.TRAINERS[request.param], SIZES, torch.device("cpu"))
+
+
+def ours_like(peer) -> tt.nn.Sequential:
+    """Our network, and its weights in the peer's."""
+    torch.manual_seed(3)
+    first, *hidden, last = SIZES
+    net = tt.nn.feedforward(first, last, hidden=hidden, neuron=tt.nn.LIF, readout=tt.nn.LIS)
+    with torch.no_grad():
+        for layer in net:
+            layer.weight.mul_(GAIN)
+    peer.load([layer.weight for layer in net])
+    return net
+
+
+def hidden_spikes(peer, run) -> list[torch.Tensor]:
+    """How often each hidden neuron fires while `run` runs, for each layer: (batch, width), seen by a forward hook."""
+    counts = [torch.zeros(BATCH, width) for width in SIZES[1:-1]]
+
+    def count(at, module, args, output):
+        spikes = output[0] if isinstance(output, tuple) else output
+        counts[at] += spikes.detach().reshape(-1, *counts[at].shape).sum(dim=0)
+
+    handles = [module.register_forward_hook(partial(count, at)) for at, module in enumerate(peer.spiking)]
+    run()
+    for handle in handles:
+        handle.remove()
+    return counts
+
+
+def test_a_peer_has_the_same_spikes_and_the_same_answer(peer):
+    net = ours_like(peer)
+    xs = tt.encode.poisson(torch.full((BATCH, SIZES[0]), RATE), STEPS, seed=1).dense()
+    wanted, below = [], xs
+    for layer in list(net)[:-1]:
+        below = torch.stack([layer(x) for x in below])
+        wanted.append(below.sum(dim=0))
+    answer = torch.stack([net[-1](x) for x in below]).mean(dim=0)
+    means: list[torch.Tensor] = []
+    found = hidden_spikes(peer, lambda: means.append(peer.mean_distribution(xs)))
+    assert all(counts.sum() > 100 for counts in wanted)  # it is alive
+    for ours, theirs in zip(wanted, found, strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(means[0], answer, atol=1e-6, rtol=0)
+    peer.reset()
+    steps = torch.stack([peer.step(x) for x in xs]).mean(dim=0)
+    torch.testing.assert_close(steps, answer, atol=1e-6, rtol=0)
+
+
+def test_a_peer_has_the_same_loss_and_learns(peer):
+    base = importlib.import_module("contenders.base")
+    mean, target = torch.softmax(torch.randn(BATCH, SIZES[-1]), dim=-1), torch.arange(BATCH) % SIZES[-1]
+    torch.testing.assert_close(base.cross_entropy(mean, target), tt.loss.cross_entropy(mean, target)[0])
+    ours_like(peer)
+    before = [synapse.weight.detach().clone() for synapse in peer.synapses]
+    peer.train_step(torch.full((BATCH, SIZES[0]), RATE), STEPS, 0, target)
+    assert all(not torch.equal(old, synapse.weight) for old, synapse in zip(before, peer.synapses, strict=True))
+    peer.reset()
+    peer.stream(torch.full((1, SIZES[0]), RATE), 5, 0)

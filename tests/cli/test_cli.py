@@ -8,16 +8,15 @@ import pytest
 import torch
 import yaml
 
-from tests.command_line import tracetorch
+from tests.command_line import ran, tracetorch
 from tracetorch import __version__
 from tracetorch.cli import adapter
 from tracetorch.cli.adapter import options
 from tracetorch.cli.main import start
 
 
-@pytest.mark.parametrize(
-    ("words", "says", "not_a_word"),
-    [
+def test_help_and_lists_show_what_to_type():
+    for words, says, not_a_word in (
         ("eval --help", "config to change, such as task.delay=4.", "experiment="),
         ("tune --help", "search=NAME", "experiment=mnist"),
         ("run --help", "Config keys to change, such as experiment=mnist or optimizer.lr=0.001.", "--root"),
@@ -27,17 +26,14 @@ from tracetorch.cli.main import start
         ("--version", f"tracetorch {__version__}", "Usage"),
         ("list", "sweep (tracetorch run -m sweep=NAME) delays", "optimizer (tracetorch"),
         ("list search", "search (tracetorch tune search=NAME) decays", "sweep (tracetorch"),
-    ],
-)
-def test_help_and_lists_say_how_things_are_typed(words, says, not_a_word):
-    ended = tracetorch(*words.split())
-    shown = " ".join(ended.stdout.split())
-    assert ended.exit_code == 0 and says in shown and not_a_word not in shown
+    ):
+        ended = tracetorch(*words.split())
+        shown = " ".join(ended.stdout.split())
+        assert ended.exit_code == 0 and says in shown and not_a_word not in shown
 
 
 def test_list_names_every_choice_of_every_group_or_of_one():
-    result = tracetorch("list")
-    assert result.exit_code == 0
+    result = ran("list")
     groups = (*adapter.GROUPS, *adapter.PRESETS)
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == [name for group in groups for name in (group, *options(group))]
@@ -47,8 +43,7 @@ def test_list_names_every_choice_of_every_group_or_of_one():
 
 
 def test_show_prints_the_config_and_runs_nothing(here):
-    result = tracetorch("show", "experiment=mnist_sample", "seed=7")
-    assert result.exit_code == 0
+    result = ran("show", "experiment=mnist_sample", "seed=7")
     assert result.stdout.startswith("# experiment: mnist_sample\n")
     config = yaml.safe_load(result.stdout)
     assert (config["seed"], config["task"]["seed"], config["task"]["source"]) == (7, 7, "sample")
@@ -56,9 +51,8 @@ def test_show_prints_the_config_and_runs_nothing(here):
     assert list(here.iterdir()) == []
 
 
-def test_info_says_versions_devices_and_places():
-    result = tracetorch("info")
-    assert result.exit_code == 0
+def test_info_prints_versions_devices_and_folders():
+    result = ran("info")
     facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if not line.startswith("data cache"))
     assert facts["tracetorch"] == __version__ and facts["torch"] == torch.__version__
     assert facts["devices"].startswith("cpu") and facts["threads"] == str(torch.get_num_threads())
@@ -85,27 +79,27 @@ def test_info_says_versions_devices_and_places():
         ("run -m --config-dir nowhere seed=0,1", "tracetorch: --config-dir nowhere: there is no such folder"),
         ("plot", "Missing argument"),
         ("list task rule", "unexpected extra argument"),
+        ("list expriment", "unknown group 'expriment'. Did you mean 'experiment'"),
         ("eval it --checkpoint first", "Invalid value for '--checkpoint': 'first' is not one of 'latest', 'best'"),
         ("completion zhs", "tracetorch: no completion for 'zhs'. Did you mean 'zsh'? There are: bash, zsh, fish.\n"),
     ],
 )
 def test_wrong_words_end_with_2(here, words, phrase):
     result = tracetorch(*words.split())
-    assert result.exit_code == 2
-    assert phrase in (result.stderr if words else result.output)
+    assert result.exit_code == 2 and phrase in (result.stderr if words else result.output)
     assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["--traceback", "HYDRA_FULL_ERROR"])
-def test_a_traceback_is_shown_when_asked_for(monkeypatch, how):
+def test_an_option_or_variable_shows_the_traceback(monkeypatch, how):
     if how == "HYDRA_FULL_ERROR":
         monkeypatch.setenv(how, "1")
     result = tracetorch("run", "bogus=1", *([how] if how.startswith("--") else []))
-    assert result.exit_code == 2
-    assert "Traceback" in result.stderr and result.stderr.splitlines()[-1].startswith("tracetorch: bogus: there is no")
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 2 and "Traceback" in lines[0] and lines[-1].startswith("tracetorch: bogus: there is no")
 
 
-def test_what_needs_no_torch_does_not_load_it():
+def test_verbs_that_need_no_torch_do_not_load_it():
     script = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
@@ -120,17 +114,16 @@ def test_what_needs_no_torch_does_not_load_it():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch brings another OpenMP library")
-def test_threads_that_wait_give_way_soon():
+def test_waiting_threads_of_openmp_spin_shortly():
     script = "from tracetorch.cli.main import main; import sys; sys.argv[1:] = ['info']; main()"
     silent = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     surroundings = silent | {"OMP_DISPLAY_ENV": "verbose"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=True)
     assert "GOMP_SPINCOUNT = '3000'" in done.stderr
 
 
 @pytest.mark.parametrize(("said", "count"), [({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, None)])
-def test_but_not_if_the_environment_says_how(said, count, monkeypatch):
+def test_the_environment_may_set_how_long_threads_spin(said, count, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tracetorch", "list", "rule"])
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     for name, value in said.items():

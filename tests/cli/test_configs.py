@@ -1,22 +1,30 @@
-"""Every YAML file of `conf/` says what it is, and its commands work; combinations of them that mislead are refused."""
+"""Every YAML file of `conf/` and every example in the help works; combinations that mislead are refused."""
 
 import gc
 import json
 import re
 import shlex
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, ran, refused, tracetorch
 from tests.terminals import tracetorch_in_terminal
+from tracetorch.cli import adapter
 from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir
 from tracetorch.cli.check import check, check_new
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.execute import make_parts
+from tracetorch.cli.main import GROUPS as VERBS
+from tracetorch.cli.main import verb_name
 from tracetorch.cli.signatures import signature
+from tracetorch.cli.tuning import tune
 from tracetorch.runs import RunFolder
 
 FILES = sorted(path for path in conf_dir().rglob("*.yaml") if path.parent.name not in PRESETS)  # tested elsewhere
@@ -59,7 +67,7 @@ def shrink(composed: Composed) -> Composed:
     return composed
 
 
-def test_each_file_is_plain_yaml_with_a_header_that_says_what_it_is():
+def test_each_file_is_plain_yaml_with_a_header():
     assert {path.parent.name for path in FILES} == {"conf", *GROUPS}
     for path in FILES:
         text = path.read_text(encoding="utf-8")
@@ -73,7 +81,7 @@ def test_each_file_is_plain_yaml_with_a_header_that_says_what_it_is():
 
 
 @pytest.mark.parametrize("group", ["conf", *GROUPS])
-def test_what_the_headers_type_passes_the_checks_and_its_parts_can_be_made(group):
+def test_the_commands_of_each_header_pass_the_checks(group):
     for path, line in product((path for path in FILES if path.parent.name == group), ("Run", "Override")):
         try:
             composed = compose(command(path, line))
@@ -98,7 +106,7 @@ def _old_objects_stay():
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in FILES if path.parent.name == "experiment"))
-def test_each_experiment_trains_to_a_completed_run_in_a_terminal(experiment, here, monkeypatch, _old_objects_stay):
+def test_each_experiment_completes_in_a_terminal(experiment, here, monkeypatch, _old_objects_stay):
     monkeypatch.setattr("tracetorch.cli.adapter.compose", lambda *given: shrink(compose(*given)))
     code, shown = tracetorch_in_terminal(monkeypatch, "run", f"experiment={experiment}")
     assert code == 0, shown
@@ -112,7 +120,7 @@ def test_each_experiment_trains_to_a_completed_run_in_a_terminal(experiment, her
 
 
 @pytest.mark.parametrize("kind", ["supervised", "reinforcement", "lifetime"])
-def test_the_options_that_main_passes_on_are_checked(kind):
+def test_the_options_of_each_main_are_checked(kind):
     shared = {"window", "schedule", "precision", "log_every", "checkpoint_seconds", "figures"}
     known = signature(f"tracetorch.experiments.{kind}.main")
     keys = yaml.safe_load((conf_dir() / "train" / f"{kind}.yaml").read_text(encoding="utf-8")).keys()
@@ -143,31 +151,27 @@ NOTE = (
         ("show", f"experiment: poisson_clicks-patterns {NOTE} task:"),
     ],
 )
-def test_a_verb_says_first_whose_settings_it_takes(here, verb, first):
-    ended = tracetorch(*verb.split(), *PATTERNS)
-    assert ended.exit_code == 0, ended.output
+def test_a_verb_prints_first_whose_settings_it_takes(here, verb, first):
+    ended = ran(*verb.split(), *PATTERNS)
     assert " ".join(ended.stdout.replace("#", "").split()).startswith(first)
     for path in (here / "outputs").glob("*/*/run.json"):
         assert json.loads(path.read_text())["experiment"] == path.parents[1].name == "poisson_clicks-patterns"
 
 
-@pytest.mark.parametrize(
-    ("typed", "name", "phrase"),
-    [
+def test_the_experiment_of_a_run_names_its_preset_and_task():
+    for typed, name, phrase in (
         ("task=poisson_clicks", "poisson_clicks", ""),
         ("experiment=bandit_sample task=bandit_sample", "bandit_sample", ""),  # it builds on another preset
         ("task=mnist", "poisson_clicks-mnist", "experiment=mnist, tracetorch run experiment=mnist_sample"),
         ("task=gym", "poisson_clicks-gym", "there is no preset for this task"),
         ("experiment=patterns task=gym", "patterns-gym", "with the settings of experiment=patterns; there is"),
-    ],
-)
-def test_the_name_of_a_run_says_what_it_is(typed, name, phrase):
-    shown = tracetorch("show", *typed.split()).stdout.splitlines()
-    assert shown[0] == f"# experiment: {name}"
-    assert phrase in shown[1] and shown[1].startswith("#") == bool(phrase)
+    ):
+        shown = tracetorch("show", *typed.split()).stdout.splitlines()
+        assert shown[0] == f"# experiment: {name}"
+        assert phrase in shown[1] and shown[1].startswith("#") == bool(phrase)
 
 
-def test_presets_of_one_s_own_count_and_what_cannot_be_read_does_not(here):
+def test_presets_of_ones_own_are_listed_and_unreadable_ones_are_not_suggested(here):
     own = here / "own" / "experiment"
     own.mkdir(parents=True)
     for name, text in {
@@ -185,8 +189,7 @@ def test_presets_of_one_s_own_count_and_what_cannot_be_read_does_not(here):
     rows = [line.split() for line in tracetorch("list", "experiment", "--config-dir", "own").stdout.splitlines()]
     assert ["binary", "own/experiment/binary.yaml", "cannot", "be", "read"] in rows
     assert ["mine", "Mine:", "a", "test."] in rows
-    ended = tracetorch("list", "experiment", "--config-dir", "nowhere")
-    assert ended.exit_code == 2 and ended.stderr == "tracetorch: --config-dir nowhere: there is no such folder\n"
+    assert "--config-dir nowhere: there is no such folder" in refused("list", "experiment", "--config-dir", "nowhere")
 
 
 WRONG = [
@@ -207,35 +210,99 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("typed", "message"), WRONG)
-def test_what_no_run_can_use_is_refused(typed, message):
+def test_a_combination_that_no_run_can_use_is_refused(typed, message):
     with pytest.raises(UsageError, match=message):
         check_new(compose(typed.split()).config)
+
+
+def test_a_fitting_or_unknown_part_is_not_refused():
+    for typed in (
+        "loss=mse network=lif_lif train.eval_every=null",
+        "loss=mse task.duration=[5,1] task.delay=1..1 train.updates=1",
+        "network.readout._target_=mine.Readout",
+        "experiment=patterns network=lif_li",
+    ):
+        check_new(compose(typed.split()).config)
+
+
+@pytest.mark.parametrize("verb", ["run", "run -m", "show", "show -m", "tune search=learning_rate"])
+def test_every_verb_that_starts_a_run_refuses_it(here, verb):
+    assert refused(*verb.split(), "train.updates=-5") == "tracetorch: train.updates must be at least 1, got -5\n"
+
+
+def test_a_run_of_an_older_version_continues(here, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tracetorch.cli.check.check_new", lambda config: None)
+        typed = (*CLICKS, "network=lif_lif", "network.hidden=[64]", "task.duration=0.2..0.1", "output.dir=old")
+        ran("run", *typed)
+    ran("eval", "old")
+    ran("run", "--from", "old", "output.dir=again")
 
 
 @pytest.mark.parametrize(
     "typed",
     [
-        "loss=mse network=lif_lif train.eval_every=null",
-        "loss=mse task.duration=[5,1] task.delay=1..1 train.updates=1",
-        "network.readout._target_=mine.Readout",
-        "experiment=patterns network=lif_li",
+        "++optimizer.lr=0.3 ++optimizer.fused=true optimizer.lr=0.1 optimizer.lr=0.2 ~task.noise",
+        "~optimizer.lr=0.002 +optimizer.lr=1 network.neuron={decay:0.5} network.hidden=[1,2] network.hidden.0=3",
+        "+network.neuron={decay:0.5,more:[1]} +network.hidden=[1,2,3] ~optimizer.lr",
+        "++network.neuron={more:0.5} +x.y.z=1 x.y.z=2 ~x.y",
+        "+x={a:{b:1}} +x={a:{c:2}} ++y=null +y=3 +seed.x=3",
+        "optimizer.lr=${seed} seed=3",
+        "task=mnist rule=bptt ++task.seed=7 device=null",
     ],
 )
-def test_what_fits_or_is_not_known_is_not_refused(typed):
-    check_new(compose(typed.split()).config)
+def test_a_changed_config_is_the_one_that_hydra_composes(typed):
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        wanted = OmegaConf.to_container(hydra_compose("config", overrides=typed.split()), resolve=True)
+    found = compose(typed.split()).config
+    assert found == wanted and list(found) == list(wanted)
 
 
-@pytest.mark.parametrize("verb", ["run", "run -m", "show", "show -m", "tune search=learning_rate"])
-def test_every_verb_that_begins_something_refuses_it(here, verb):
-    ended = tracetorch(*verb.split(), "train.updates=-5")
-    assert (ended.exit_code, ended.stderr) == (2, "tracetorch: train.updates must be at least 1, got -5\n")
-    assert list(here.iterdir()) == []
+def test_a_change_that_cannot_be_made_is_named():
+    for typed, phrase in (
+        ("+optimizer.lr=0.3", "there is a value for optimizer.lr already; write optimizer.lr=0.3"),
+        ("~optimizer.lr=0.1", "~optimizer.lr=0.1: optimizer.lr is 0.002; write ~optimizer.lr"),
+        ("seed.x=3", "seed.x: seed is a value (0) and has no parts"),
+        ("network.neuron={decya:0.5}", "network.neuron has no 'decya'. Did you mean 'decay'?"),
+        ("seed@x=1", "seed@x=1: seed is not a config group"),
+        ("search=x", "makes many runs: tracetorch tune search=x"),
+    ):
+        with pytest.raises(UsageError) as told:
+            compose(typed.split())
+        assert phrase in str(told.value) and "\n" not in str(told.value)
 
 
-def test_a_run_of_an_older_version_goes_on(here, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("tracetorch.cli.check.check_new", lambda config: None)
-        typed = (*CLICKS, "network=lif_lif", "network.hidden=[64]", "task.duration=0.2..0.1", "output.dir=old")
-        assert tracetorch("run", *typed).exit_code == 0
-    assert tracetorch("eval", "old").exit_code == 0
-    assert tracetorch("run", "--from", "old", "output.dir=again").exit_code == 0
+EXAMPLES = [
+    (verb, example) for verbs in VERBS.values() for verb, (_, *examples) in verbs.items() for example in examples
+]
+SLOW = {"plot outputs/mine/20260101-000000-abcdef --trust mypackage", "tune search=decays --trials 60 task.delay=2"}
+"""A second run to draw, and a second search; both verbs have an example that is not here."""
+
+RUN, MINE = "outputs/poisson_clicks/20260101-000000-abcdef", "outputs/mine/20260101-000000-abcdef"
+SWEEP = "outputs/poisson_clicks/sweeps/20260101-000000-abcdef"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with the runs and the sweep that the examples name; what is begun in it is small."""
+    with pytest.MonkeyPatch.context() as patch:
+        plan, validate = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.validate"))
+        template, go = validate.template, tune._run
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        patch.setattr(adapter, "compose", lambda *given: shrink(compose(*given)))
+        patch.setattr(plan, "compose", lambda *given: shrink(compose(*given)))
+        patch.setattr(validate, "template", lambda *given: shrink(template(*given)))
+        patch.setattr(tune, "_run", lambda *given: go(*given[:-1], 1))
+        for folder in (RUN, MINE):
+            ran("run", f"output.dir={folder}")
+        ran("run", "-m", "seed=0,1", f"output.dir={SWEEP}")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("verb", "example"),
+    [pytest.param(*one, id=one[1], marks=[pytest.mark.slow] * (one[1] in SLOW)) for one in EXAMPLES],
+)
+def test_an_example_of_the_help_works(project, verb, example):
+    assert example.split()[0] == verb_name(verb)
+    ran(*shlex.split(example))

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests import sweeps
-from tests.command_line import tracetorch
+from tests.command_line import ran
 
 RAISES, FULL, KILLED, COUNT = 2, 5, 7, 12
-
 
 LAUNCHERS = {
     "basic": (),
@@ -54,18 +53,18 @@ def undisturbed(tmp_path_factory):
     where = tmp_path_factory.mktemp("undisturbed")
     (where / "faults").mkdir()
     words = (*sweeps.faulty(where / "faults"), f"seed=range({COUNT})", f"output.dir={where / 'sweep'}")
-    assert tracetorch("run", "-m", *words).exit_code == 0
+    ran("run", "-m", *words)
     return where / "sweep"
 
 
-def assert_all_is_well(sweep: Path, undisturbed: Path, seeds: range) -> None:
+def assert_equal_to(sweep: Path, undisturbed: Path, seeds: range) -> None:
     assert sweeps.statuses(sweep) == {sweeps.job(sweep, seed).name: "completed" for seed in seeds}
     for seed in seeds:
         assert sweeps.numbers(sweeps.job(sweep, seed)) == sweeps.numbers(sweeps.job(undisturbed, seed)), seed
 
 
 @every(*LAUNCHERS)
-def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbed, launcher):
+def test_of_twelve_jobs_one_fails_one_is_killed_and_one_fills_the_disk(here, faults, undisturbed, launcher):
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("to fill a disk takes root")
     sweep = here / "sweep"
@@ -96,12 +95,12 @@ def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbe
         ended = sweeps.finish(sweeps.start("resume", "sweep", "--trust", "tests"))
         assert ended.returncode == 0 and ended.stderr == "", ended
         assert "12 of 12 completed" in ended.stdout
-        assert_all_is_well(sweep, undisturbed, range(COUNT))
+        assert_equal_to(sweep, undisturbed, range(COUNT))
 
 
 @every(*LAUNCHERS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, launcher, number):
+def test_an_interrupted_sweep_stops_its_jobs_in_order(here, faults, launcher, number):
     sweep = here / "sweep"
     for seed in range(4):
         (faults / f"slow-{seed}").touch()
@@ -121,7 +120,7 @@ def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, launc
 
 
 @every("joblib", "submitit_local")
-def test_jobs_do_not_outlive_the_sweep_whose_process_was_killed(here, faults, launcher):
+def test_jobs_end_when_the_process_of_their_sweep_is_killed(here, faults, launcher):
     sweep = here / "sweep"
     for seed in (0, 1):
         (faults / f"slow-{seed}").touch()
@@ -136,7 +135,7 @@ def test_jobs_do_not_outlive_the_sweep_whose_process_was_killed(here, faults, la
 
 
 @every("submitit_local")
-def test_a_job_that_a_cluster_takes_back_is_submitted_again_and_goes_on(here, faults, undisturbed, launcher):
+def test_a_preempted_job_is_submitted_again_and_continues(here, faults, undisturbed, launcher):
     sweep = here / "sweep"
     (faults / "slow-0").touch()
     process = sweeps.start("run", "-m", *sweeps.faulty(faults), "seed=0,1", "output.dir=sweep", *LAUNCHERS[launcher])
@@ -145,4 +144,4 @@ def test_a_job_that_a_cluster_takes_back_is_submitted_again_and_goes_on(here, fa
     ended = sweeps.finish(process)
     assert ended.returncode == 0, ended
     assert "interrupted" in ended.stdout
-    assert_all_is_well(sweep, undisturbed, range(2))
+    assert_equal_to(sweep, undisturbed, range(2))

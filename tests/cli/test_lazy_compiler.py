@@ -65,6 +65,6 @@ assert axes.get_xlabel() == "time" and axes.get_ylim() == (0, 1) and "ylim" not 
 
 
 @pytest.mark.parametrize("code", [RUN, COMPILE, MULTIPLY_AND_DRAW], ids=["run", "compile", "multiply-and-draw"])
-def test_what_is_not_used_is_not_loaded_and_what_is_used_works(code, here):
+def test_unused_modules_are_not_loaded_and_used_ones_work(code, here):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

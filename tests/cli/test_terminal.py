@@ -20,7 +20,7 @@ from tracetorch.cli.sweep import job
 EVIL = "\x1b]0;owned\x07\x1b[2J"
 
 
-def test_whatever_a_text_contains_a_line_stays_a_line_and_no_terminal_obeys_it(capsys):
+def test_a_printed_text_stays_one_line_and_cannot_control_the_terminal(capsys):
     printing.say(f"a  {EVIL}", "b\nc", "[red]:fire:", error=True)
     printing.console().print(f"[bold]:fire: {EVIL}\nd")
     said = capsys.readouterr()
@@ -28,16 +28,17 @@ def test_whatever_a_text_contains_a_line_stays_a_line_and_no_terminal_obeys_it(c
     assert said.out == "[bold]:fire: �]0;owned�[2J\nd\n"
 
 
-@pytest.mark.parametrize(
-    "typed",
-    ["clean --failed --root .", "compare .", "compare . --metric x", "info good", "list EVIL", "resume good EVIL=1",
-     "show EVIL=1"],
-)  # fmt: skip
-def test_no_name_in_a_folder_or_among_what_was_typed_reaches_the_terminal_as_a_command(typed, here):
+SHOWN = ("clean --failed --root .", "compare .", "compare . --metric x", "info good", "list EVIL", "resume good EVIL=1")
+
+
+@pytest.mark.parametrize("typed", [*SHOWN, "show EVIL=1"])
+def test_names_in_folders_and_in_typed_words_cannot_control_the_terminal(typed, here):
     summary = {"updates": 60, "accuracy": 0.9, f"m{EVIL}": 0.5}
     run_folder(here / "good", seed=0, summary=summary, facts={f"k{EVIL}": f"v{EVIL}"})
     run_folder(here / f"bad{EVIL}", seed=1, status="failed", facts={"error": EVIL})
+    run_folder(here / "b", lr=7, extra=f"{EVIL}[64]").rename(here / os.fsdecode(b"b\xff"))  # a name that is not text
     result = tracetorch(*typed.replace("EVIL", EVIL).split())
+    assert typed != "compare ." or "[64]" in result.output
     assert result.output and not [letter for letter in result.output if letter != "\n" and not letter.isprintable()]
 
 
@@ -73,11 +74,9 @@ for name, make in streams.items():
 """All in one process, for torch is loaded once; each time with streams as at the beginning of a process."""
 
 
-def test_a_run_goes_on_whatever_becomes_of_its_output_and_a_verb_that_only_prints_says_what_did(here):
-    command = [sys.executable, "-c", STREAMS, *CLICKS, "train.log_every=1"]
-    done = subprocess.run(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
-    )
+def test_a_run_continues_without_its_output_and_a_verb_that_only_prints_reports_it(here):
+    words, environment = [sys.executable, "-c", STREAMS, *CLICKS, "train.log_every=1"], {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, env=os.environ | environment, check=False)
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if not line.startswith("compiling kernels")]
     assert said == ["tracetorch: the standard output cannot be written: No space left on device"] * 2
@@ -87,7 +86,7 @@ def test_a_run_goes_on_whatever_becomes_of_its_output_and_a_verb_that_only_print
         assert f"poisson_clicks on cpu ? {name}" in (here / f"{name}.txt").read_text()
 
 
-def test_a_part_that_closes_stdout_or_a_slow_reader_loses_nothing():
+def test_output_survives_a_closed_stdout_and_a_slow_reader():
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     raw = io.BufferedWriter(io.FileIO(writing, "w", closefd=False))
@@ -116,13 +115,13 @@ def test_a_job_in_another_process_needs_no_standard_streams(here, monkeypatch):
 
 
 @pytest.mark.parametrize("module", ["tracetorch", "tracetorch.cli.main"])
-def test_the_command_is_a_module_too(module, here):
+def test_the_command_is_a_module(module, here):
     words = [sys.executable, "-W", "error", "-m", module, "list", "rule"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("rule\n")
 
 
-def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(monkeypatch, capsys):
+def test_only_warnings_of_user_code_are_printed_on_one_line(monkeypatch, capsys):
     monkeypatch.setattr(warnings, "showwarning", None)
     monkeypatch.setattr(sys, "warnoptions", [])
     printing.quieten()
@@ -136,7 +135,7 @@ def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(mo
 
 
 @pytest.mark.parametrize("verb", ["run", "resume", "tune", "plot", "compare", "eval"])
-def test_a_verb_that_loads_torch_first_shows_on_a_terminal_that_it_has_begun(verb, here, monkeypatch):
+def test_a_verb_that_loads_torch_first_prints_that_it_starts(verb, here, monkeypatch):
     code, shown = tracetorch_in_terminal(monkeypatch, verb, "nothing")
     assert code == 2 and shown == "starting …\r"  # without the end of a line: what comes next takes its place
     assert "starting" not in tracetorch(verb, "nothing").output
@@ -162,9 +161,9 @@ PROGRESS = [
 ]
 
 
-def shown_of(monkeypatch, events, **surroundings) -> str:
+def shown_of(monkeypatch, events, **settings) -> str:
     """What a display of these events shows in a terminal."""
-    for name, value in {"TERM": "xterm-256color", **surroundings}.items():
+    for name, value in {"TERM": "xterm-256color", **settings}.items():
         monkeypatch.setenv(name, value)
     with terminal(monkeypatch) as shown:
         display = Display("clicks")
@@ -176,19 +175,22 @@ def shown_of(monkeypatch, events, **surroundings) -> str:
     return shown.getvalue().decode()
 
 
-@pytest.mark.parametrize(
-    "surroundings",
-    [{"TERM": "dumb"}, {"COLUMNS": "0", "LINES": "0"}, {"COLUMNS": "40"}, {"COLUMNS": "1"}, {"TERM": ""}],
-    ids=str,
-)
-def test_a_display_needs_no_metric_and_no_good_terminal(surroundings, monkeypatch):
-    text = shown_of(monkeypatch, EVENTS, **surroundings)
-    assert "clicks on cpu → f" in text and "owned\x07" not in text and "\x1b[2J" not in text
-    assert ("accuracy words" in text) is (surroundings.get("TERM") == "dumb")  # it gets lines, as a file
+def test_a_display_works_without_a_metric_and_on_any_terminal(monkeypatch):
+    for settings in (
+        {"TERM": "dumb"},
+        {"COLUMNS": "0", "LINES": "0"},
+        {"COLUMNS": "40"},
+        {"COLUMNS": "1"},
+        {"TERM": ""},
+    ):
+        with monkeypatch.context() as patched:
+            text = shown_of(patched, EVENTS, **settings)
+        assert "clicks on cpu → f" in text and "owned\x07" not in text and "\x1b[2J" not in text
+        assert ("accuracy words" in text) is (settings.get("TERM") == "dumb"), settings  # it gets lines, as a file
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "100"])
-def test_progress_is_whole_on_a_narrow_terminal_too_and_testing_and_drawing_are_phases(columns, monkeypatch):
+def test_progress_fits_a_narrow_terminal_and_shows_the_phases(columns, monkeypatch):
     text = shown_of(monkeypatch, PROGRESS, COLUMNS=columns)
     for part in ("150/30000", "loss 0.2500", "accuracy 0.5000", "validation 0.5000", "12.3 k steps/s"):
         assert part in text, (part, text)

@@ -17,22 +17,20 @@ def names(folders, root):
     return [path.relative_to(root).as_posix() for path in found]
 
 
-def test_runs_are_found_wherever_they_lie_below_each_once_and_not_inside_of_another_or_behind_links(tmp_path):
+def test_runs_are_found_once_at_any_depth_and_not_in_other_runs_or_behind_links(tmp_path):
     for name in ("b/s/001", "b/s/000", "a", "a/eval/first", "a/plots/x", "a/inner", "eval/run"):
         run_folder(tmp_path / name)
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "link").symlink_to(tmp_path / "b")
     (tmp_path / "here" / "loop").symlink_to(tmp_path / "here")
     expected = ["a", "a/inner", "b/s/000", "b/s/001", "eval/run"]
-    assert names([tmp_path], tmp_path) == expected
-    assert (
-        names([tmp_path / "a", tmp_path, tmp_path / "a" / "inner", tmp_path / "b" / ".." / "a"], tmp_path) == expected
-    )
+    twice = [tmp_path / "a", tmp_path, tmp_path / "a" / "inner", tmp_path / "b" / ".." / "a"]
+    assert names([tmp_path], tmp_path) == names(twice, tmp_path) == expected
     assert names([tmp_path / "here"], tmp_path) == []
     assert names([tmp_path / "here" / "link"], tmp_path) == ["here/link/s/000", "here/link/s/001"]
 
 
-def test_what_is_no_file_keeps_nothing_from_the_other_runs(tmp_path):
+def test_links_and_pipes_in_place_of_files_affect_no_other_run(tmp_path):
     for seed, name in enumerate(("run.json", "config.yaml", "metrics.jsonl")):
         for kind, make in (("link", lambda path: path.symlink_to(path.name)), ("pipe", os.mkfifo)):
             folder = run_folder(tmp_path / kind / name, seed=seed)
@@ -49,7 +47,7 @@ def test_what_is_no_file_keeps_nothing_from_the_other_runs(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["1" + "0" * 400, "[" * 2000 + "]" * 2000, '{"a": {}}', '"\\u001b[31m"', "NaN"])
-def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, value):
+def test_values_that_no_run_writes_affect_no_other_run(tmp_path, value):
     run_folder(tmp_path / "good")
     metric = f'"accuracy": {value}, "loss": {value}, "wall_seconds": {value}, "update": {value}'
     facts = "".join(f'"{name}": {value}, ' for name in ("started", "data", "id", "seed", "rule"))
@@ -76,7 +74,7 @@ def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, value):
         ('{"status": "interrupted", "summary": [1]}', "it was interrupted after 0 updates"),
     ],
 )
-def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
+def test_a_broken_or_unfinished_run_is_left_out(tmp_path, content, why):
     folder = run_folder(tmp_path / "run")
     (folder / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     found = read_run(folder)
@@ -84,9 +82,6 @@ def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
     assert "\n" not in found.why
     with pytest.raises(NothingToCompareError, match="no run can be compared"):
         compare([tmp_path])
-
-
-# ── configs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -103,7 +98,7 @@ def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
         ("a: " + "{a: " * 65 + "}" * 65, "it is nested more than 64 deep"),
     ],
 )
-def test_a_broken_config_is_remarked_upon(here, content, why):
+def test_a_broken_config_gets_a_remark(here, content, why):
     folder = run_folder(here / "run")
     (folder / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     found = read_run(folder)
@@ -114,7 +109,7 @@ def test_a_broken_config_is_remarked_upon(here, content, why):
     assert read_run(folder).remark == ""
 
 
-def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
+def test_a_config_is_read_as_it_would_be_typed(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(
         "a: {b: [64, 32.5, [x]], c: null, d: }\nd: true\ne: {}\nf: 1e-05\ng: 0.30000000000000004\nh: 1.0\n2: 'x  y'\n"
@@ -127,10 +122,7 @@ def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
     }  # fmt: skip
 
 
-# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_usual_metric_is_the_tasks_first(tmp_path):
+def test_the_default_metric_is_the_first_of_the_task(tmp_path):
     run = read_run(run_folder(tmp_path / "a"))
     assert default_metric([run]) == "accuracy"
     assert default_metric([read_run(run_folder(tmp_path / "b", lines=[]))]) == "accuracy"
@@ -143,42 +135,39 @@ def test_the_usual_metric_is_the_tasks_first(tmp_path):
     assert {"loss", "of_ideal", "train_seconds"} <= set(known_metrics([run]))
 
 
-@pytest.mark.parametrize(
-    ("summary", "splits", "value", "remark"),
-    [
-        (usual_summary(0.8), ("train", "validation", "test"), 0.8, ""),
-        ("nonsense", ("train", "validation", "test"), 0.9, ""),
-        ({}, ("train", "validation"), 0.8926, "no test: its accuracy is from the last record of validation"),
-        ({}, ("train",), 0.8926, "no test: its accuracy is from the last record of train"),
-        ({}, (), None, "it has no accuracy"),
-        ({"accuracy": None}, ("test",), None, "its accuracy is not a finite number"),
-        ({"accuracy": True}, ("test",), None, "its accuracy is not a finite number"),
-        ({"accuracy": 10**400}, ("test",), None, "its accuracy is not a finite number"),
-        ({"accuracy": float("nan")}, ("test",), None, "its accuracy is not a finite number"),
-    ],
-)
-def test_where_a_value_is_taken_from(tmp_path, summary, splits, value, remark):
-    lines = [row for row in records(0.9) if row["split"] in splits]
-    found = measure(read_run(run_folder(tmp_path / "run", summary=summary, lines=lines)), "accuracy", "accuracy")
-    if value is None:
-        assert isinstance(found, LeftOut) and found.why == remark
-    else:
-        assert found.value == pytest.approx(value, abs=1e-3) and found.remark == remark
+def test_a_value_is_that_of_the_summary_or_of_the_last_record(tmp_path):
+    every, not_finite = ("train", "validation", "test"), "its accuracy is not a finite number"
+    for at, (summary, splits, value, remark) in enumerate(
+        [
+            (usual_summary(0.8), every, 0.8, ""),
+            ("nonsense", every, 0.9, ""),
+            ({}, ("train", "validation"), 0.8926, "no test: its accuracy is from the last record of validation"),
+            ({}, ("train",), 0.8926, "no test: its accuracy is from the last record of train"),
+            ({}, (), None, "it has no accuracy"),
+            *(({"accuracy": wrong}, ("test",), None, not_finite) for wrong in (None, True, 10**400, float("nan"))),
+        ]
+    ):
+        lines = [row for row in records(0.9) if row["split"] in splits]
+        run = read_run(run_folder(tmp_path / str(at), summary=summary, lines=lines))
+        found = measure(run, "accuracy", "accuracy")
+        if value is None:
+            assert isinstance(found, LeftOut) and found.why == remark
+        else:
+            assert found.value == pytest.approx(value, abs=1e-3) and found.remark == remark
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "points", "remark"),
-    [
-        ("", '{"update": 7', 10, ""),
-        ("garbage\n", "", 0, "metrics.jsonl is broken in line 1: no curve"),
-        ('7\nnull\n[]\n{}\n{"split": 5}\n{"split": "validation"}\n', "", 10, ""),
-        ('{"split": "validation", "update": "x", "accuracy": 1}\n', "", 10, ""),
-        ('{"split": "validation", "update": 3, "accuracy": NaN}\n', "", 10, ""),
-    ],
-)
-def test_spoilt_metrics_cost_a_curve_at_most(tmp_path, before, after, points, remark):
-    path = run_folder(tmp_path / "run") / "metrics.jsonl"
-    path.write_text(before + path.read_text() + after)
-    found = measure(read_run(path.parent), "accuracy", "accuracy")
-    assert (found.value, found.remark) == (0.9, remark)
-    assert len(found.curves.get(("accuracy", "validation"), [])) == points
+def test_broken_metrics_cost_at_most_the_curve(tmp_path):
+    for at, (before, after, points, remark) in enumerate(
+        [
+            ("", '{"update": 7', 10, ""),
+            ("garbage\n", "", 0, "metrics.jsonl is broken in line 1: no curve"),
+            ('7\nnull\n[]\n{}\n{"split": 5}\n{"split": "validation"}\n', "", 10, ""),
+            ('{"split": "validation", "update": "x", "accuracy": 1}\n', "", 10, ""),
+            ('{"split": "validation", "update": 3, "accuracy": NaN}\n', "", 10, ""),
+        ]
+    ):
+        path = run_folder(tmp_path / str(at)) / "metrics.jsonl"
+        path.write_text(before + path.read_text() + after)
+        found = measure(read_run(path.parent), "accuracy", "accuracy")
+        assert (found.value, found.remark) == (0.9, remark)
+        assert len(found.curves.get(("accuracy", "validation"), [])) == points

@@ -16,7 +16,7 @@ def runs_of(found):
     return {group.label: sorted(run.run.folder.name for run in group.runs) for group in found.groups}
 
 
-def test_runs_that_differ_by_seed_alone_are_a_group(tmp_path):
+def test_runs_that_differ_only_by_seed_are_a_group(tmp_path):
     found = compare([sweep(tmp_path, {0.1: [0.7, 0.8], 0.02: [0.9, 0.91, 0.92], 0.5: [0.6]})])
     low = found.groups[0]
     assert [(group.letter, group.label, group.statistics.n) for group in found.groups] == [
@@ -29,28 +29,27 @@ def test_runs_that_differ_by_seed_alone_are_a_group(tmp_path):
     assert of_pairs(found).rows[1] == ["C − A", "−0.3100", "one run alone has no interval", ""]
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ([{"hidden": (128, 64)}, {"hidden": (64,)}], ["hidden=[64]", "hidden=[128,64]"]),
-        ([{"lr": 0.1, "hidden": (8,)}, {"lr": 0.2}], ["hidden=[8], lr=0.1", "hidden=[64], lr=0.2"]),
-        ([{"rule": "trace"}, {"rule": "bptt"}], ["rule=bptt", "rule=trace"]),
-        ([{"device": "cpu"}, {"device": "cuda", "seed": 1, "threads": 2}], ["poisson_clicks"]),
-        ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["extra=/a/b", "extra=/c/d"]),
-        ([{"extra": [0.5, 1]}, {"extra": [0.5, 1.0], "seed": 1}], ["poisson_clicks"]),
-        ([{"extra": "1"}, {"extra": 1, "seed": 1}], ["extra=1", "extra='1'"]),
-        ([{"extra": 1}, {}], ["extra=–", "extra=1"]),
-        ([{"a": {"x": 1}, "b": {"x": 1}}, {"a": {"x": 2}, "b": {"x": 3}}], ["a.x=1, b.x=1", "a.x=2, b.x=3"]),
-    ],
-)
-def test_a_label_says_what_differs_and_nothing_else(tmp_path, settings, expected):
-    for at, changes in enumerate(settings):
-        run_folder(tmp_path / str(at), **changes)
-    found = [group.label for group in compare([tmp_path]).groups]
-    assert [label.partition(" (")[0] for label in found] == expected
+def test_a_label_names_only_what_differs(tmp_path):
+    for at, (settings, expected) in enumerate(
+        [
+            ([{"hidden": (128, 64)}, {"hidden": (64,)}], ["hidden=[64]", "hidden=[128,64]"]),
+            ([{"lr": 0.1, "hidden": (8,)}, {"lr": 0.2}], ["hidden=[8], lr=0.1", "hidden=[64], lr=0.2"]),
+            ([{"rule": "trace"}, {"rule": "bptt"}], ["rule=bptt", "rule=trace"]),
+            ([{"device": "cpu"}, {"device": "cuda", "seed": 1, "threads": 2}], ["poisson_clicks"]),
+            ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["extra=/a/b", "extra=/c/d"]),
+            ([{"extra": [0.5, 1]}, {"extra": [0.5, 1.0], "seed": 1}], ["poisson_clicks"]),
+            ([{"extra": "1"}, {"extra": 1, "seed": 1}], ["extra=1", "extra='1'"]),
+            ([{"extra": 1}, {}], ["extra=–", "extra=1"]),
+            ([{"a": {"x": 1}, "b": {"x": 1}}, {"a": {"x": 2}, "b": {"x": 3}}], ["a.x=1, b.x=1", "a.x=2, b.x=3"]),
+        ]
+    ):
+        for name, changes in enumerate(settings):
+            run_folder(tmp_path / str(at) / str(name), **changes)
+        found = [group.label for group in compare([tmp_path / str(at)]).groups]
+        assert [label.partition(" (")[0] for label in found] == expected
 
 
-def test_what_follows_from_a_choice_is_in_the_table_and_not_in_the_label(tmp_path):
+def test_keys_that_follow_from_a_choice_are_in_the_table_and_not_in_the_label(tmp_path):
     run_folder(tmp_path / "a")
     run_folder(tmp_path / "b", optimizer={"_target_": "torch.optim.SGD", "lr": 0.002, "momentum": 0.9})
     found = compare([tmp_path])
@@ -62,7 +61,7 @@ def test_what_follows_from_a_choice_is_in_the_table_and_not_in_the_label(tmp_pat
     ]
 
 
-def test_where_much_differs_a_label_has_what_tells_the_groups_apart(tmp_path):
+def test_a_label_of_groups_with_many_differences_names_those_that_distinguish_them(tmp_path):
     many = {f"x{at}": 1 for at in range(9)}
     for at in range(3):
         run_folder(tmp_path / f"{at}", lr=at + 1, **many)
@@ -80,9 +79,8 @@ def test_groups_by_a_key(tmp_path):
     found = compare([tmp_path], by=["optimizer.lr"])
     assert runs_of(found) == {"optimizer.lr=0.1": ["0", "1"], "optimizer.lr=0.2": ["2", "3", "4"]}
     assert of_differences(found).rows[0] == ["network.hidden", "[8], [64]", "[8], [9], [64]"]
-    assert compare([tmp_path], by=["optimizer.lr", "network.hidden"]).groups[0].label == (
-        "optimizer.lr=0.1, network.hidden=[8]"
-    )
+    both = compare([tmp_path], by=["optimizer.lr", "network.hidden"])
+    assert both.groups[0].label == "optimizer.lr=0.1, network.hidden=[8]"
     for key, values in {
         "rule": ["eprop", "trace"], "optimizer": ["adam"], "network.neuron": ["lif"], "seed": ["0", "1"],
         "experiment": ["poisson_clicks"], "extra": ["1", "–"], "device": ["auto"],
@@ -90,30 +88,29 @@ def test_groups_by_a_key(tmp_path):
         assert [group.label for group in compare([tmp_path], by=[key]).groups] == [f"{key}={value}" for value in values]
 
 
-@pytest.mark.parametrize("key", ["optimizer.lrr", "lr", "", ".", "train.updates.x"])
-def test_a_key_or_a_metric_that_no_run_has(tmp_path, key):
+def test_an_unknown_key_or_metric_is_refused_with_the_known_ones(tmp_path):
     run_folder(tmp_path / "a")
-    with pytest.raises(UnknownNameError, match="no run has") as caught:
-        compare([tmp_path], by=[key])
-    assert caught.value.name == key and {"rule", "optimizer.lr", "network.hidden"} <= set(caught.value.known)
+    for key in ("optimizer.lrr", "lr", "", ".", "train.updates.x"):
+        with pytest.raises(UnknownNameError, match="no run has") as caught:
+            compare([tmp_path], by=[key])
+        assert caught.value.name == key and {"rule", "optimizer.lr", "network.hidden"} <= set(caught.value.known)
     with pytest.raises(UnknownNameError, match="no run has 'acuracy'") as caught:
         compare([tmp_path], metric="acuracy")
     assert {"accuracy", "loss", "of_ideal", "train_seconds"} <= set(caught.value.known)
 
 
-def test_the_same_run_twice_counts_once_and_the_newest_is_that_in_whichever_time_zone(tmp_path):
+def test_of_equal_runs_the_newest_counts_in_any_time_zone(tmp_path):
     started = ("2026-01-02T01:00:00+14:00", "2026-01-01T01:00:00-11:00", "yesterday")
     for name, when in zip("abc", started, strict=True):
         run_folder(tmp_path / name, facts={"started": when})
     run_folder(tmp_path / "other", seed=1)
     found = compare([tmp_path])
     assert runs_of(found) == {"poisson_clicks": ["b", "other"]}
-    assert [line.why for line in found.left_out] == [
-        f"{tmp_path / 'b'} is a newer run with the same config and seed"
-    ] * 2
+    why = f"{tmp_path / 'b'} is a newer run with the same config and seed"
+    assert [line.why for line in found.left_out] == [why] * 2
 
 
-def test_data_are_told_apart_by_their_content_and_not_by_their_place(tmp_path):
+def test_data_are_distinguished_by_content_and_not_by_path(tmp_path):
     def digits(source, made, seed=0):
         folder = run_folder(tmp_path / f"{len(list(tmp_path.iterdir()))}", seed=seed)
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -136,7 +133,7 @@ def test_data_are_told_apart_by_their_content_and_not_by_their_place(tmp_path):
     }
 
 
-def test_runs_without_a_config_stay_in_their_group_but_for_by(tmp_path):
+def test_runs_without_a_config_stay_in_their_group_except_with_by(tmp_path):
     run_folder(tmp_path / "a", seed=1)
     (run_folder(tmp_path / "b", seed=2) / "config.yaml").unlink()
     found = compare([tmp_path])
@@ -147,22 +144,19 @@ def test_runs_without_a_config_stay_in_their_group_but_for_by(tmp_path):
     assert [line.why for line in found.left_out] == ["config.yaml is missing"]
 
 
-def test_groups_whose_configs_cannot_be_read_have_names_still(tmp_path):
+def test_groups_with_broken_configs_have_names_and_a_run_without_a_group_is_left_out(tmp_path):
     for at, lr in enumerate((0.1, 0.2)):
-        (run_folder(tmp_path / str(at), lr=lr) / "config.yaml").write_text("[")
-    found = compare([tmp_path])
+        (run_folder(tmp_path / "broken" / str(at), lr=lr) / "config.yaml").write_text("[")
+    found = compare([tmp_path / "broken"])
     assert all(group.label.startswith("poisson_clicks (") for group in found.groups)
     assert len({group.label for group in found.groups}) == 2
     assert "could not be read" in of_differences(found).note
-
-
-def test_a_run_that_names_no_group_is_left_out(tmp_path):
-    (run_folder(tmp_path / "a", facts={"group": NOTHING}) / "config.yaml").unlink()
+    (run_folder(tmp_path / "none" / "a", facts={"group": NOTHING}) / "config.yaml").unlink()
     with pytest.raises(NothingToCompareError, match=r"run\.json names no group"):
-        compare([tmp_path])
+        compare([tmp_path / "none"])
 
 
-def test_groups_of_different_tasks_are_compared_by_what_they_share(tmp_path):
+def test_groups_of_different_tasks_are_compared_by_a_shared_metric(tmp_path):
     run_folder(tmp_path / "a")
     run_folder(tmp_path / "b", seed=1)
     run_folder(tmp_path / "c", lr=1, lines=[], summary={"return": 100.0, "loss": 0.5})
@@ -171,7 +165,7 @@ def test_groups_of_different_tasks_are_compared_by_what_they_share(tmp_path):
     assert [group.statistics.n for group in compare([tmp_path], metric="loss").groups] == [2, 1]
 
 
-def test_up_to_eight_groups_are_compared_in_pairs_and_more_with_the_best(tmp_path):
+def test_up_to_eight_groups_are_compared_in_pairs_and_others_with_the_best(tmp_path):
     folder = sweep(tmp_path, {lr / 10: [0.5 + lr / 100] for lr in range(1, 9)})
     assert len(compare([folder]).pairs()) == 28
     run_folder(folder / "x", 0.1, lr=5)
@@ -180,9 +174,6 @@ def test_up_to_eight_groups_are_compared_in_pairs_and_more_with_the_best(tmp_pat
     assert "Each against H, lr=0.8, whose mean is the highest" in of_pairs(found).note
     found = compare([folder], metric="loss")
     assert found.best.label == "lr=0.8" and "the lowest" in of_pairs(found).note
-
-
-# ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_values_classes_labels_and_letters():

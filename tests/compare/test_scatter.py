@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tests.command_line import files, tracetorch
+from tests.command_line import files, ran
 from tests.drawings import texts
 from tests.run_folders import run_folder, usual_summary
 from tracetorch.compare.comparison import compare
@@ -39,7 +39,7 @@ def lines_of(scatter):
     return lines
 
 
-def test_a_key_of_the_config_makes_a_point_of_the_runs_with_the_same_value(tmp_path):
+def test_runs_with_the_same_value_of_a_key_are_a_point(tmp_path):
     runs(runs(tmp_path), "bptt", delays=(10,), seeds=2)
     found = make_scatter(compare([tmp_path], by=["rule"]), "task.delay")
     assert found.is_set and found.stem == "accuracy_against_task.delay"
@@ -56,7 +56,7 @@ def test_a_key_of_the_config_makes_a_point_of_the_runs_with_the_same_value(tmp_p
     assert (row["x"], row["x_ci_low"], row["runs"], row["seeds"], row["chance"]) == (1, 1, 3, 3, 0.501)
 
 
-def test_what_was_measured_makes_a_point_of_the_runs_that_differ_by_chance_alone(tmp_path):
+def test_runs_that_differ_only_by_seed_are_a_point_over_a_measured_value(tmp_path):
     found = make_scatter(compare([runs(tmp_path)], by=["rule"]), "training_memory_bytes")
     assert not found.is_set
     assert lines_of(found) == {("clicks", "trace"): [(2 * MIB, 0.911, 3), (11 * MIB, 0.92, 3)]}
@@ -74,7 +74,7 @@ def test_what_was_measured_makes_a_point_of_the_runs_that_differ_by_chance_alone
     assert table(found).rows[0][1] == "2.000"
 
 
-def test_without_groups_a_line_is_made_of_runs_that_differ_in_the_key_alone(tmp_path):
+def test_without_groups_runs_that_differ_only_in_the_key_are_a_line(tmp_path):
     runs(runs(runs(tmp_path), lr=0.1), lr=0.1, rule="bptt", delays=(1,))
     set_ = make_scatter(compare([tmp_path]), "task.delay")
     assert {label: len(points) for (_, label), points in lines_of(set_).items()} == {
@@ -86,7 +86,7 @@ def test_without_groups_a_line_is_made_of_runs_that_differ_in_the_key_alone(tmp_
     assert list(lines_of(measured)) == [("clicks", "delay=1"), ("clicks", "delay=10")]
 
 
-def test_each_experiment_in_which_it_varies_has_a_panel_unless_lines_are_made_of_them(tmp_path):
+def test_each_experiment_has_a_panel_unless_it_is_a_line(tmp_path):
     runs(runs(runs(tmp_path), "bptt", seeds=2), experiment="cues", lr=0.5)
     runs(tmp_path, experiment="short", delays=(3,), seeds=2)
     found = make_scatter(compare([tmp_path], by=["rule"]), "task.delay")
@@ -104,7 +104,7 @@ def test_each_experiment_in_which_it_varies_has_a_panel_unless_lines_are_made_of
     assert make_scatter(compare([runs(tmp_path / "x", delays=(3,))], by=["rule"]), "task.delay").points
 
 
-def test_any_number_will_do_of_the_summary_the_timings_the_config_or_the_records(tmp_path):
+def test_a_number_may_come_from_summary_timings_config_or_records(tmp_path):
     lines = [{"update": at, "split": "train", "accuracy": 0.5, "grip": 3.0 + at} for at in (1, 2)]
     found = compare([runs(tmp_path, lines=lines)], by=["rule"])
     for key, expected in {
@@ -117,19 +117,13 @@ def test_any_number_will_do_of_the_summary_the_timings_the_config_or_the_records
     assert [(run.name.rpartition("/")[2], run.why) for run in left_out] == [("old", "it has no training memory bytes")]
 
 
-def test_chance_levels_that_differ_are_none(tmp_path):
+def test_chance_levels_that_differ_are_none_and_a_word_is_not_a_number(tmp_path):
     for seed, chance in enumerate((0.5, 0.1)):
         run_folder(tmp_path / str(seed), seed=seed, summary=usual_summary(0.9) | {"chance_accuracy": chance})
     assert list(make_scatter(compare([tmp_path]), "seed").chances.values()) == [None]
-
-
-@pytest.mark.parametrize(("key", "error"), [("rule", NoNumberError), ("task", NoNumberError), ("", UnknownNameError)])
-def test_what_is_no_number_or_no_run_has(tmp_path, key, error):
-    with pytest.raises(error, match=r"is not a number|no run has"):
-        make_scatter(compare([runs(tmp_path)]), key)
-
-
-# ── the figure ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    for key, error in (("rule", NoNumberError), ("task", NoNumberError), ("", UnknownNameError)):
+        with pytest.raises(error, match=r"is not a number|no run has"):
+            make_scatter(compare([tmp_path]), key)
 
 
 def drawn(found) -> tuple[Figure, list[str]]:
@@ -140,11 +134,7 @@ def drawn(found) -> tuple[Figure, list[str]]:
 def test_groups_with_the_same_value_stand_next_to_each_other(tmp_path):
     figure = draw_scatter(make_scatter(compare([runs(runs(tmp_path), "bptt")], by=["rule"]), "task.delay"))
     axes = figure.axes[0]
-    bars = [
-        line
-        for line in axes.get_lines()
-        if line.get_xdata()[0] == line.get_xdata()[-1] == 1 and len(line.get_xdata()) == 2
-    ]
+    bars = [line for line in axes.get_lines() if list(line.get_xdata()) == [1, 1]]
     first, second = (line.get_transform().transform(line.get_xydata())[0, 0] for line in bars)
     assert 1 < abs(first - second) < 20
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
@@ -158,22 +148,21 @@ def test_a_learned_decay_names_its_layer_and_a_time_constant_its_unit(tmp_path):
         assert words in drawn(found)[1] and table(found).title == f"{words} against seed"
 
 
-@pytest.mark.parametrize(
-    ("delays", "metric", "scales", "ticks"),
-    [
-        ((1, 3, 10), "accuracy", ("linear", "linear"), {1, 3, 10}),
-        ((1, 1.05, 10), "accuracy", ("linear", "linear"), {2, 4, 6, 8, 10}),  # no room for numbers at the values
-        ((1, 11), "accuracy", ("log", "linear"), {1, 11}),
-        ((0, 11), "accuracy", ("linear", "linear"), {0, 11}),
-        ((1, 11), "training_memory_bytes", ("log", "log"), {1, 11}),
-        ((5,), "accuracy", ("linear", "linear"), {5}),
-    ],
-)
-def test_an_axis_is_logarithmic_where_values_span_more_than_a_decade(tmp_path, delays, metric, scales, ticks):
-    found = compare([runs(tmp_path, delays=delays, memory=20)], metric=metric)
-    axes = drawn(make_scatter(found, "task.delay"))[0].axes[0]
-    assert (axes.get_xscale(), axes.get_yscale()) == scales
-    assert ticks <= set(axes.get_xticks())
+def test_an_axis_is_logarithmic_where_values_span_more_than_a_decade(tmp_path):
+    for at, (delays, metric, scales, ticks) in enumerate(
+        [
+            ((1, 3, 10), "accuracy", ("linear", "linear"), {1, 3, 10}),
+            ((1, 1.05, 10), "accuracy", ("linear", "linear"), {2, 4, 6, 8, 10}),  # no room for numbers at the values
+            ((1, 11), "accuracy", ("log", "linear"), {1, 11}),
+            ((0, 11), "accuracy", ("linear", "linear"), {0, 11}),
+            ((1, 11), "training_memory_bytes", ("log", "log"), {1, 11}),
+            ((5,), "accuracy", ("linear", "linear"), {5}),
+        ]
+    ):
+        found = compare([runs(tmp_path / str(at), delays=delays, memory=20)], metric=metric)
+        axes = drawn(make_scatter(found, "task.delay"))[0].axes[0]
+        assert (axes.get_xscale(), axes.get_yscale()) == scales
+        assert ticks <= set(axes.get_xticks())
 
 
 def test_an_accuracy_of_1_is_still_a_share_whose_axis_is_never_logarithmic(tmp_path):
@@ -183,7 +172,7 @@ def test_an_accuracy_of_1_is_still_a_share_whose_axis_is_never_logarithmic(tmp_p
     assert axes.get_yscale() == "linear"
 
 
-def test_of_too_many_lines_the_best_are_drawn_and_any_name_and_value_can_be(tmp_path):
+def test_only_the_best_of_many_lines_and_any_name_and_value_can_be_drawn(tmp_path):
     for at in range(40):
         run_folder(tmp_path / "many" / str(at), 0.5 + at / 100, lr=at + 1)
     _, shown = drawn(make_scatter(compare([tmp_path / "many"]), "wall_seconds"))
@@ -196,10 +185,9 @@ def test_of_too_many_lines_the_best_are_drawn_and_any_name_and_value_can_be(tmp_
         assert drawn(found) and all(math.isfinite(row["x"]) for row in rows(found))
 
 
-def test_the_command_prints_a_table_and_leaves_it_with_a_figure(here):
+def test_the_command_prints_a_table_and_writes_it_with_a_figure(here):
     runs(here / "sweep")
-    result = tracetorch("compare", "sweep", "--by", "rule", "--scatter", "task.delay")
-    assert result.exit_code == 0, result.stderr
+    result = ran("compare", "sweep", "--by", "rule", "--scatter", "task.delay")
     assert ["trace", "10", "3", "0.920", "±", "0.025", "0.9100–0.9300"] in map(str.split, result.stdout.splitlines())
     names = {f"accuracy_against_task.delay.{kind}" for kind in ("png", "svg", "csv")}
     assert files(here / "sweep" / "compare") == names

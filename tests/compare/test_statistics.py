@@ -26,14 +26,14 @@ def test_three_values_two_and_one_by_hand():
     assert all(map(math.isnan, (one.low, one.high, one.sd)))
 
 
-@pytest.mark.parametrize("values", [ONE, [5.0, 5.0, 5.0], [-1e-9, 2e-9], [1e99, 3e99], [float(n) for n in range(100)]])
-def test_intervals_are_those_of_scipy(values):
-    found, error = summarize(values), stats.sem(values)
-    expected = stats.t.interval(0.95, len(values) - 1, loc=found.mean, scale=error) if error else (5.0, 5.0)
-    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+def test_intervals_equal_those_of_scipy():
+    for values in (ONE, [5.0, 5.0, 5.0], [-1e-9, 2e-9], [1e99, 3e99], [float(n) for n in range(100)]):
+        found, error = summarize(values), stats.sem(values)
+        expected = stats.t.interval(0.95, len(values) - 1, loc=found.mean, scale=error) if error else (5.0, 5.0)
+        assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_same_seeds_are_paired_in_whatever_order_and_pairing_sees_what_seeds_hide():
+def test_equal_seeds_are_paired_in_any_order_and_pairing_removes_their_spread():
     found = difference(seeds(ONE), seeds(OTHER)[::-1])
     expected = stats.ttest_rel(OTHER, ONE).confidence_interval(0.95)
     assert found.how == "paired by seed"
@@ -43,28 +43,23 @@ def test_the_same_seeds_are_paired_in_whatever_order_and_pairing_sees_what_seeds
     assert difference(seeds(one), seeds(other)).low > 0 > difference(seeds(one), seeds(other, first=1)).low
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
+def test_other_seeds_give_welchs_interval_and_a_single_run_none():
+    for before, after in (
         (seeds(ONE), seeds(OTHER, first=1)),  # other seeds
         (seeds(ONE), seeds(OTHER[:3])),  # fewer
         (seeds(ONE), [("0", value) for value in OTHER]),  # one seed several times
-        ([("0", value) for value in ONE], seeds(OTHER[:1])),
         ([("", value) for value in ONE], [("", value) for value in OTHER]),  # seeds that are unknown
-    ],
-)
-def test_else_it_is_welch_unless_a_run_is_alone(before, after):
-    a, b = ([value for _, value in group] for group in (before, after))
-    found = difference(before, after)
-    assert found.mean == pytest.approx(sum(b) / len(b) - sum(a) / len(a))
-    if len(after) == 1:
-        assert math.isnan(found.low) and math.isnan(found.high) and "one run alone" in found.how
-    else:
-        expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
-        assert found.how == "Welch" and (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+    ):
+        a, b = ([value for _, value in group] for group in (before, after))
+        found, expected = difference(before, after), stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+        assert found.mean == pytest.approx(sum(b) / len(b) - sum(a) / len(a)) and found.how == "Welch"
+        assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+    alone = difference([("0", value) for value in ONE], seeds(OTHER[:1]))
+    assert math.isnan(alone.low) and math.isnan(alone.high) and "one run alone" in alone.how
+    assert alone.mean == pytest.approx(OTHER[0] - sum(ONE) / 4)
 
 
-def test_where_a_group_has_no_variance_the_other_counts_alone():
+def test_a_group_without_variance_adds_none():
     found = difference(seeds([1.0, 1.0, 1.0]), seeds([2.0, 3.0], first=5))
     half = T1 * math.sqrt(0.5 / 2)  # of a variance of .5 over two runs, with the one degree of freedom of their group
     assert (found.mean, found.low, found.high) == pytest.approx((1.5, 1.5 - half, 1.5 + half), rel=1e-9)

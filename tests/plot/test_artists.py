@@ -19,10 +19,8 @@ from tracetorch.plot.style import COLORS
 from tracetorch.tasks import Gym
 from tracetorch.tasks.evaluate import evaluate_policy, record_episode
 
-# ── activity ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-
-def test_raster_draws_each_spike_of_the_neurons_it_shows_at_its_time() -> None:
+def test_raster_draws_each_spike_of_the_shown_neurons_at_its_time() -> None:
     spikes = torch.zeros(10, 100)
     spikes[3, 0] = spikes[4, 99] = spikes[5, 1] = 1
     # of 11 shown, 3 fire; the other places go to 91 to 98
@@ -34,14 +32,20 @@ def test_raster_draws_each_spike_of_the_neurons_it_shows_at_its_time() -> None:
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["0", "99"]
 
 
-def test_names_of_marks_stay_inside_and_apart() -> None:
+def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() -> None:
     marks = {"fixation": (0, 1), "sample": (1, 2), "delay": (2, 19), "response": (19, 20)}
-    fig = plot.raster({"x": SPIKES[:20]}, marks=marks)
-    fig.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in fig.axes[0].texts if text.get_text() in marks]
+    axes = plot.raster({"x": SPIKES[:20]}, marks=marks).axes[0]
+    axes.figure.draw_without_rendering()
+    boxes, panel = (
+        [text.get_window_extent() for text in axes.texts if text.get_text() in marks],
+        axes.get_window_extent(),
+    )
     assert len(boxes) == 4 and not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
-    panel = fig.axes[0].get_window_extent()
     assert all(panel.x0 <= box.x0 and box.x1 <= panel.x1 for box in boxes)
+    marks = {"clicks": (0, 10), "no delay": (10, 10), "cue": (10, 60), "reward": (60, 70)}
+    axes = plot.raster({"x": SPIKES}, marks=marks, dt=None).axes[0]
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(-0.5, 10), (9.5, 30)]
+    assert {text.get_text() for text in axes.texts} == {"clicks", "cue"}
 
 
 @pytest.mark.parametrize(
@@ -58,20 +62,13 @@ def test_outputs_are_named_at_the_ends_of_their_lines_from_the_highest_on(ends, 
     assert list(found) == list(named) and found == pytest.approx(named)
 
 
-def test_marks_are_cut_where_the_panel_ends() -> None:
-    marks = {"clicks": (0, 10), "no delay": (10, 10), "cue": (10, 60), "reward": (60, 70)}
-    axes = plot.raster({"x": SPIKES}, marks=marks, dt=None).axes[0]
-    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(-0.5, 10), (9.5, 30)]
-    assert {text.get_text() for text in axes.texts} == {"clicks", "cue"}
-
-
 def test_membrane_draws_the_threshold_of_each_neuron_and_its_spikes() -> None:
     fig = plot.membrane(SPIKES / 2, SPIKES, torch.arange(1.0, 7.0), dt=0.001, neurons=3)
     assert [axes.lines[1].get_ydata()[0] for axes in fig.axes] == [1, 3, 6]  # neurons 0, 2, 5
     assert [len(axes.collections[0].get_segments()) for axes in fig.axes] == SPIKES.sum(0)[[0, 2, 5]].tolist()
 
 
-def test_an_episode_shows_each_action_for_as_long_as_it_lasted_the_policy_and_every_spike() -> None:
+def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     levels = torch.linspace(0.5, 1.5, 6)
     _, layer, membrane, policy, strip = drawings.episode(threshold=levels).axes
     spans = [(bar.get_x(), bar.get_width(), to_rgba(bar.get_facecolor())) for bar in strip.patches]
@@ -82,9 +79,6 @@ def test_an_episode_shows_each_action_for_as_long_as_it_lasted_the_policy_and_ev
     assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 2, 5]] / 2).T.tolist()
     assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[[0, 2, 5]].tolist())
     assert [line.get_color() for line in thresholds] == [line.get_color() for line in drawn]
-
-
-def test_an_episode_has_the_numbers_of_neurons_and_the_names_of_actions_and_seconds() -> None:
     spikes = torch.zeros(40, 90)
     spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
     layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
@@ -96,7 +90,7 @@ def test_an_episode_has_the_numbers_of_neurons_and_the_names_of_actions_and_seco
 
 
 @pytest.mark.parametrize(("decisions", "ended"), [(3, False), (9, True)])
-def test_what_is_watched_is_the_first_episode_of_the_test(decisions, ended) -> None:
+def test_the_recorded_episode_is_the_first_of_the_test(decisions, ended) -> None:
     pytest.importorskip("gymnasium", reason="the extra rl is not installed")
     torch.manual_seed(0)
     world = Gym(num_envs=3, steps=4, test_episodes=5, max_episode_steps=6, seed=1)
@@ -119,9 +113,6 @@ def test_what_is_watched_is_the_first_episode_of_the_test(decisions, ended) -> N
     assert seen.membrane.shape == (4 * length, 8)
 
 
-# ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_learning_curves_draw_one_average_for_each_half_life_that_fits() -> None:
     fig = plot.learning_curves(range(50), {"train": [float(i) for i in range(50)]}, half_lives=(5, 20, 100))
     raw, *averages = fig.axes[0].lines
@@ -130,30 +121,24 @@ def test_learning_curves_draw_one_average_for_each_half_life_that_fits() -> None
     assert averages[1].get_ydata()[1] == pytest.approx(1 / (1 + 2 ** (-1 / 20)))
 
 
-@pytest.mark.parametrize(
-    "records",
-    [
+def test_learning_draws_any_records() -> None:
+    for records in (
         [],
         RECORDS[:1],
         HELD_OUT[:1],
         [{"update": 1, "split": "train", "loss": math.nan, "accuracy": None}],
         [{**record, "accuracy": math.nan} for record in RECORDS],
         [{"update": 1, "split": "train", "loss": 0.1}, {"note": "no update"}],
-    ],
-    ids=["none", "one", "one held out", "not a number", "metric never finite", "metric missing"],
-)
-def test_learning_draws_whatever_there_is(records: list[dict]) -> None:
-    fig = plot.learning(records, reference=0.9)
-    points = [
-        sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() not in ("", "None")) for axes in fig.axes
-    ]
-    finite = [[r for r in records if math.isfinite(r.get(key) or math.nan)] for key in ("loss", "accuracy")]
-    assert texts(fig).count("nothing recorded") == sum(not some for some in finite)
-    if len(records) == 1:
-        assert points == [len(some) for some in finite], "a single record must show as a marker"
+    ):
+        fig = plot.learning(records, reference=0.9)
+        marked = [[line for line in axes.lines if line.get_marker() not in ("", "None")] for axes in fig.axes]
+        finite = [[r for r in records if math.isfinite(r.get(key) or math.nan)] for key in ("loss", "accuracy")]
+        assert texts(fig).count("nothing recorded") == sum(not some for some in finite)
+        if len(records) == 1:  # a single record shows as a marker
+            assert [sum(len(line.get_xdata()) for line in lines) for lines in marked] == [len(some) for some in finite]
 
 
-def test_returns_stand_over_the_episodes_that_had_ended_by_then_with_an_average_where_there_is_enough() -> None:
+def test_returns_are_drawn_over_ended_episodes_with_an_average_of_many() -> None:
     raw, validation, test = plot.returns(drawings.REWARDS).axes[0].lines
     assert raw.get_xydata().tolist() == [[100, 10], [140, 30]]  # nothing is drawn of a time when none had ended
     assert validation.get_xydata().tolist() == [[120, 15]]  # update 30 lies halfway between 100 and 140 episodes
@@ -171,7 +156,7 @@ def points(axes):
     return [line.get_xydata().tolist() for line in axes.get_lines()]
 
 
-def test_a_life_has_a_line_for_each_average_one_of_memory_and_marks_at_reversals() -> None:
+def test_a_lifetime_has_a_line_for_each_average_and_memory_and_marks_at_reversals() -> None:
     fig = plot.lifetime(LIFE)
     above, below = fig.axes
     assert [[100, 0.5], [200, 0.9]] in points(above) and [[100, 0.25], [200, 0.45]] in points(above)
@@ -186,7 +171,7 @@ def test_a_life_has_a_line_for_each_average_one_of_memory_and_marks_at_reversals
         assert words in texts(draw(labels))
 
 
-def test_recovery_tells_apart_what_was_not_recovered_and_what_was_not_lost() -> None:
+def test_recovery_distinguishes_reversals_without_recovery_and_without_loss() -> None:
     fig = plot.recovery(LIFE)
     left, right = fig.axes
     assert points(left) == [[[1, 110]], [[2, 100]]]
@@ -197,16 +182,13 @@ def test_recovery_tells_apart_what_was_not_recovered_and_what_was_not_lost() -> 
     assert points(plot.recovery(rows).axes[0]) == [[[1, 110]], []]
 
 
-def test_a_policy_is_coloured_by_what_was_taken_and_whether_it_paid() -> None:
+def test_a_policy_is_coloured_by_action_and_reward() -> None:
     fig = plot.policy(LIFE, names=["left", "right"])
     colors = fig.axes[0].collections[0].get_array()  # (actions, records, rgb)
     assert colors[0, 0].tolist() == pytest.approx(list(to_rgb(COLORS["blue"])))
     assert colors[1, 1].tolist() == pytest.approx(list(to_rgb(COLORS["vermillion"])))
     assert colors[0, 1].tolist() == colors[1, 0].tolist() == [1, 1, 1]
     assert {"left", "right", "reward 1", "reward 0.5", "reward 0"} <= set(texts(fig))
-
-
-# ── parameters and trials ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_distributions_draw_numbers_as_lines_and_many_as_shares() -> None:

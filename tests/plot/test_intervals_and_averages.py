@@ -1,4 +1,4 @@
-"""What is computed for the figures, against hand and brute force: intervals and running averages."""
+"""Intervals and running averages of the figures, compared with values by hand and with the definitions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_wilson_by_hand(k: int, n: int, z: float, low: float, high: float) -> No
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
-def test_wilson_ends_solve_its_equation(k: int, failures: int) -> None:
+def test_the_wilson_bounds_solve_the_wilson_equation(k: int, failures: int) -> None:
     n = k + failures
     low, high = (end.item() for end in plot.wilson(k, n))
     assert 0 <= low <= high <= 1
@@ -55,19 +55,19 @@ def test_the_meter_is_the_weighted_mean(values: list[float], half_lives: list[fl
             assert curve[n - 1].item() == pytest.approx(meter.averages[half_life], rel=1e-12)
 
 
-def test_the_meter_goes_on_from_its_state_and_passes_over_what_is_not_finite() -> None:
-    one, other = plot.TraceMeter((2, 5)), plot.TraceMeter((2.0, 5.0))
-    assert all(math.isnan(average) for average in one.averages.values())
+def test_the_meter_resumes_from_its_state_and_ignores_values_that_are_not_finite() -> None:
+    meter, restored = plot.TraceMeter((2, 5)), plot.TraceMeter((2.0, 5.0))
+    assert all(math.isnan(average) for average in meter.averages.values())
     for value in (1.0, math.nan, 4.0, math.inf):
-        one.update(value)
-    assert one.averages[2] == pytest.approx((4 + 1 * 2**-0.5) / (1 + 2**-0.5))
-    assert all(type(value) in (int, float) for value in one.state().values())
-    other.load(one.state())
-    for meter in (one, other):
-        meter.update(7.0)
-    assert other.averages == one.averages and other.state() == one.state()
+        meter.update(value)
+    assert meter.averages[2] == pytest.approx((4 + 1 * 2**-0.5) / (1 + 2**-0.5))
+    assert all(type(value) in (int, float) for value in meter.state().values())
+    restored.load(meter.state())
+    for some in (meter, restored):
+        some.update(7.0)
+    assert restored.averages == meter.averages and restored.state() == meter.state()
     with pytest.raises(ValueError, match=r"this meter keeps half_life_3\.0, steps, got"):
-        plot.TraceMeter((3,)).load(one.state())
+        plot.TraceMeter((3,)).load(meter.state())
     curve = plot.running_averages(torch.tensor([math.nan, 2.0, math.nan, 4.0]), (1,))[0]
     assert curve[0].isnan() and curve[1:].tolist() == pytest.approx([2, 2, (4 + 1) / 1.5])
     assert plot.running_averages(torch.zeros(0)).shape == (3, 0)
