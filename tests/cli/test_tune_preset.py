@@ -156,7 +156,7 @@ def test_a_module_that_is_not_found_is_told_with_where_modules_are_searched(here
     words = ("run", "task=louder", "--config-dir", ".", "--trust", "mine_of_louder")
     ended = tracetorch(*words)
     assert ended.exit_code == 2
-    assert "No module named 'mine_of_louder': install it with pip, or name its folder in the variable" in ended.stderr
+    assert "No module named 'mine_of_louder': install it with pip, or add the folder" in ended.stderr
     assert "the current folder is not searched without PYTHONPATH=." in ended.stderr
     (here / "mine_of_louder.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(here)

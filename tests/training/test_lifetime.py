@@ -14,13 +14,15 @@ from tests.tiny_training import Killed, stopping
 from tests.tiny_world import CRITIC, NET, Lights, facts, reinforce, run_lifetime
 from tracetorch import loss, rules
 from tracetorch.memory import memory_through
-from tracetorch.runs import RunFolder
+from tracetorch.runs import Run, RunFolder
 from tracetorch.runs.provenance import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
 from tracetorch.tasks.wrappers import ContextSchedule
 from tracetorch.training import TrainingError
+from tracetorch.training.labels import LabelFeedback
 from tracetorch.training.life import Life
 from tracetorch.training.rewards import RewardAccumulator
+from tracetorch.training.setup import Setup
 from tracetorch.training.step import FeedbackSchedule
 
 
@@ -132,6 +134,14 @@ def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(
     task = Patterns(patterns=4, inputs=6, outputs=2, steps=5, batch_size=4, repeats=2)
     summary = facts(run_lifetime(tmp_path, name="b", task=task, loss=loss.mse, updates=4, steps=25))["summary"]
     assert (summary["updates"], summary["switches"]) == (4, 0) and "forgetting" not in summary
+
+
+@pytest.mark.parametrize(("task", "chance"), [(blocks, 0.5), (Patterns, None)])
+def test_chance_is_known_for_a_target_that_is_one_class(task, chance, tmp_path):
+    run = Run({}, experiment="lights", root=tmp_path, path=tmp_path / "life")
+    parts = {"network": NET, "rule": rules.Trace, "loss": loss.mse, "optimizer": torch.optim.Adam}
+    setup = Setup(run, feedback="labels", task=task(), seed=0, device="cpu", **parts)
+    assert LabelFeedback(setup, FeedbackSchedule(1, 0)).chance_level == chance
 
 
 @pytest.mark.parametrize(
