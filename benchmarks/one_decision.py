@@ -3,13 +3,14 @@
 python benchmarks/one_decision.py --json one_decision.json
 python benchmarks/one_decision.py --program .venv/bin/tracetorch --program ../before/.venv/bin/tracetorch
 
-Each case is a preset. The time of an update is taken from the run's own records (`train_seconds`), so evaluation,
-figures and start-up do not count. Several programs are run in turn, so that changes of the machine affect all of them.
+Each case is a preset with overrides. The time of an update is taken from the run's own records (`train_seconds`), so
+evaluation, figures and start-up do not count. Several programs run in turn, so that a change in the machine's load
+affects all of them.
 """
 
 from __future__ import annotations
 
-import json as text
+import json
 import subprocess
 import sys
 import tempfile
@@ -35,15 +36,16 @@ CASES = {
     ],
 }
 PARTS = {
-    "environment": [("tracetorch.tasks.Environment", "observe act look_ahead")],
+    "environment": [("tracetorch.tasks.Environment", "observe act")],
     "network forward": [("tracetorch.rules.base.Rule", "forward")],
     "loss and policy": [("tracetorch.loss.Reflect tracetorch.loss.ActorCritic", "policy observe __call__")],
     "gradients": [("tracetorch.rules.base.Rule", "observe backward backward_reward")],
     "optimizer": [("torch.optim.Optimizer", "step zero_grad")],
 }
-"""Timed methods of these classes and their subclasses; a timed method that another one calls counts for the caller."""
+"""By part: classes and their timed methods, also of subclasses. A call inside a timed call counts for the outer one."""
 
 Programs = Annotated[list[str] | None, typer.Option("--program", help="Path of a tracetorch to run; repeatable.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How many times each case is run.")]
 Updates = Annotated[int, typer.Option(min=20, help="Updates of each run.")]
 
 
@@ -52,68 +54,69 @@ def main(
     case: Annotated[list[str] | None, typer.Option("--case", help=f"One of {', '.join(CASES)}; repeatable.")] = None,
     program: Programs = None,
     updates: Updates = 1000,
-    rounds: common.Rounds = 5,
+    rounds: Rounds = 5,
     threads: common.Threads = 1,
     quick: common.Quick = False,
-    json: common.JSON = None,
+    json_path: common.JSON = None,
 ) -> None:
-    """Measure the ms of an update, median over the rounds; and of its parts, for the installed version."""
+    """Measure the ms of an update, median over the rounds. The parts are measured once, with the installed version."""
     machine = common.provenance(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     programs = program or [str(Path(sys.executable).with_name("tracetorch"))]
     cases = case or list(CASES)
     if quick:
         cases, updates, rounds = cases[:1], 20, 1
-    seconds: dict[tuple[str, str], list[float]] = {(name, path): [] for name in cases for path in programs}
+    runs = [(case_name, program_path) for case_name in cases for program_path in programs]
+    seconds: dict[tuple[str, str], list[float]] = {run: [] for run in runs}
     for _ in range(rounds):
-        for name in cases:
-            for path in programs:
-                seconds[name, path].append(_update_seconds(path, name, updates, threads))
+        for case_name, program_path in runs:
+            seconds[case_name, program_path].append(_update_seconds(program_path, case_name, updates, threads))
     rows: list[common.Row] = [
-        {"case": name, "program": path, "update": common.summarize(values)} for (name, path), values in seconds.items()
+        {"case": case_name, "program": program_path, "update": common.summarize(values)}
+        for (case_name, program_path), values in seconds.items()
     ]
-    parts = {name: _parts(name, max(20, updates // 4), threads) for name in cases}
-    rows += [{"case": name, "parts": values} for name, values in parts.items()]
-    common.write(json, "one_decision", machine, rows)
+    parts = {case_name: _parts(case_name, max(20, updates // 4), threads) for case_name in cases}
+    rows += [{"case": case_name, "parts": values} for case_name, values in parts.items()]
+    common.write(json_path, "one_decision", machine, rows)
     lines = []
-    for (name, path), values in seconds.items():
+    for (case_name, program_path), values in seconds.items():
         summary = common.summarize(values)
-        first = common.summarize(seconds[name, programs[0]])["median"]
+        first = common.summarize(seconds[case_name, programs[0]])["median"]
         lines.append(
             [
-                name,
-                path,
+                case_name,
+                program_path,
                 *(common.milliseconds(summary[key]) for key in ("median", "min")),
                 f"{summary['median'] / first:.2f}",
             ]
         )
     common.table("an update with learning", ["case", "program", "median ms", "min ms", "ratio to the first"], lines)
     names = [*PARTS, "the rest"]
-    shares = [[name, *(f"{1000 * values[part]:.2f}" for part in names)] for name, values in parts.items()]
+    shares = [[case_name, *(f"{1000 * values[part]:.2f}" for part in names)] for case_name, values in parts.items()]
     common.table("parts, ms per update", ["case", *names], shares)
 
 
-def _command(name: str, updates: int, threads: int, folder: Path) -> list[str]:
+def _command(case: str, updates: int, threads: int, folder: Path) -> list[str]:
     options = [f"train.updates={updates}", f"train.log_every={max(1, updates // 10)}", "train.figures=false"]
-    return ["run", *CASES[name], *options, f"threads={threads}", f"output.dir={folder}"]
+    return ["run", *CASES[case], *options, f"threads={threads}", f"output.dir={folder}"]
 
 
-def _update_seconds(program: str, name: str, updates: int, threads: int) -> float:
-    """Seconds of an update, from the first record to the last."""
+def _update_seconds(program: str, case: str, updates: int, threads: int) -> float:
+    """Mean seconds per update between the first and the last record of training."""
     with tempfile.TemporaryDirectory(prefix="one-decision-") as base:
         folder = Path(base, "run")
-        done = subprocess.run(
-            [program, *_command(name, updates, threads, folder)], capture_output=True, text=True, check=False
+        completed = subprocess.run(
+            [program, *_command(case, updates, threads, folder)], capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            raise RuntimeError(f"{name} failed:\n{(done.stdout + done.stderr).strip()}")
-        lines = [text.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        if completed.returncode:
+            raise RuntimeError(f"{case} failed:\n{(completed.stdout + completed.stderr).strip()}")
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if line["split"] == "train"]
     return (train[-1]["train_seconds"] - train[0]["train_seconds"]) / (train[-1]["update"] - train[0]["update"])
 
 
-def _parts(name: str, updates: int, threads: int) -> dict[str, float]:
-    """Seconds per update of each part, from a run in this process with timed methods; includes the cost of timing.
+def _parts(case: str, updates: int, threads: int) -> dict[str, float]:
+    """Seconds per update of each part, from a run in this process with timed methods. The cost of timing is included.
 
     Only calls during updates count, not those of the rehearsal and of the test.
     """
@@ -162,8 +165,8 @@ def _parts(name: str, updates: int, threads: int) -> dict[str, float]:
     try:
         with tempfile.TemporaryDirectory(prefix="one-decision-") as base:
             folder = Path(base, "run")
-            app(_command(name, updates, threads, folder), standalone_mode=False)
-            lines = [text.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            app(_command(case, updates, threads, folder), standalone_mode=False)
+            lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     finally:
         for owner, method, original in replaced:
             setattr(owner, method, original)

@@ -1,4 +1,4 @@
-"""Whether score and input may be averaged separately: the gradients of trace and three-factor rule, on CartPole.
+"""Whether score and input may be averaged separately: gradients of the trace and three-factor rules on CartPole.
 
 python benchmarks/pairing.py
 python benchmarks/pairing.py --quick
@@ -19,7 +19,7 @@ import common
 import tracetorch as tt
 
 REWARDS = {"1 for every action": False, "-1 for the fall": True}
-"""By name: whether only the fall is rewarded, with −1; then the mean of past rewards is subtracted."""
+"""By name: whether the reward is −1 at the fall and 0 otherwise; a running mean of past rewards is then subtracted."""
 
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; 0 and 1, if not given.")]
 Updates = Annotated[int, typer.Option(min=2, help="Actions in each environment.")]
@@ -39,19 +39,23 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """Cosine of both gradients for the weights of each layer; and, to show the noise, of each rule's two halves."""
+    """For the weights of each layer: the cosine of the two rules' gradients.
+
+    As a measure of noise, also the cosine of each rule's gradients in the two halves of the run.
+    """
     with common.plain_errors():
         cpu = common.start("cpu", threads)
         tt.tasks.Gym(id="CartPole-v1", num_envs=1)  # fails without Gymnasium
     machine, rows = common.provenance(cpu), list[common.Row]()
-    for name, fall in REWARDS.items():
+    for name, only_fall in REWARDS.items():
         for number in seed or ([0] if quick else [0, 1]):
-            trace, three = accumulate(fall, number, 60 if quick else updates, decay, num_envs)
+            trace, three_factor = accumulate(only_fall, number, 60 if quick else updates, decay, num_envs)
             for parameter in trace[0]:
-                both = [_sum(parts, parameter) for parts in (trace, three)]
+                both = [_sum(halves, parameter) for halves in (trace, three_factor)]
                 row = {"reward": name, "seed": number, "parameter": parameter, "cosine": _cosine(*both)}
                 row |= {"longer": float(both[0].norm() / both[1].norm())}
-                row |= {f"halves_{of}": _cosine(a[parameter], b[parameter]) for of, (a, b) in _named(trace, three)}
+                for rule, (a, b) in (("trace", trace), ("three_factor", three_factor)):
+                    row[f"halves_{rule}"] = _cosine(a[parameter], b[parameter])
                 rows.append(row)
             common.write(json, "pairing", machine, rows)
     names = ("cosine", "longer", "halves_trace", "halves_three_factor")
@@ -62,17 +66,20 @@ def main(
     )
 
 
-def accumulate(fall: bool, seed: int, updates: int, decay: float, num_envs: int) -> tuple[tuple[Sums, Sums], ...]:
+def accumulate(only_fall: bool, seed: int, updates: int, decay: float, num_envs: int) -> tuple[tuple[Sums, Sums], ...]:
     """Act with the initial network. Returns: sums of the trace and the three-factor rule, over each half of the run."""
     torch.manual_seed(seed)
-    options = {"sutton_barto_reward": fall}
+    options = {"sutton_barto_reward": only_fall}
     environment = tt.tasks.Gym(id="CartPole-v1", num_envs=num_envs, steps=16, max_rate=1.0, seed=seed, options=options)
     neuron = partial(tt.nn.LIF, bias=True, trainable=["weight"])
     readout = partial(tt.nn.LIS, decay=0.5, trainable=["weight"])
     net = tt.nn.feedforward(
         environment.input_size, environment.output_size, hidden=[64], neuron=neuron, readout=readout
     )
-    rule, reflect = tt.rules.ThreeFactor(net, decay=decay), tt.loss.Reflect(decay=decay, baseline=0.99 if fall else [])
+    rule, reflect = (
+        tt.rules.ThreeFactor(net, decay=decay),
+        tt.loss.Reflect(decay=decay, baseline=0.99 if only_fall else []),
+    )
     sums: list[tuple[Sums, Sums]] = [({}, {}), ({}, {})]
     for update in range(updates):
         half = 2 * update // updates
@@ -99,12 +106,8 @@ def _add_gradients(net: torch.nn.Module, sums: Sums) -> None:
     net.zero_grad()
 
 
-def _named(trace: tuple[Sums, Sums], three: tuple[Sums, Sums]) -> list[tuple[str, tuple[Sums, Sums]]]:
-    return [("trace", trace), ("three_factor", three)]
-
-
-def _sum(parts: tuple[Sums, Sums], parameter: str) -> Tensor:
-    return parts[0][parameter] + parts[1][parameter]
+def _sum(halves: tuple[Sums, Sums], parameter: str) -> Tensor:
+    return halves[0][parameter] + halves[1][parameter]
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
-from tracetorch import encode, loss, runs, tasks
+from tracetorch import device, encode, loss, runs, tasks
 from tracetorch import functional as F
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, feedforward, neurons
@@ -53,6 +53,7 @@ CASES = [
     (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY), "act: expected a torch tensor, got numpy"),
     (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
+    (lambda: device.resolve("cpu:"), "device=cpu: is not a device: use auto, cpu, cuda"),
     (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),

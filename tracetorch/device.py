@@ -1,4 +1,4 @@
-"""Devices by name, and their threads, floats and caches."""
+"""Devices by name; the number of CPU threads; the widest float and the cache size of a device."""
 
 from functools import cache
 from pathlib import Path
@@ -10,13 +10,13 @@ def resolve(name: str) -> torch.device:
     """The device that a name stands for.
 
     Args: name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
-    Raises: ValueError, one sentence, if the name is none of these or this machine has no such device.
+    Raises: ValueError with a message of one sentence, if the name is none of these or this machine has no such device.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+    kind, colon, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdecimal())):
         raise ValueError(f"device={name} is not a device: use auto, cpu, cuda, cuda:0 (or another number) or mps")
     if kind == "cuda" and not cuda:
         build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
@@ -29,13 +29,13 @@ def resolve(name: str) -> torch.device:
 
 
 def use_threads(count: int | None) -> None:
-    """Set the number of threads of torch and of the compiled kernels on the CPU; None: as torch chose at first."""
-    at_first = _threads_at_first()  # read before the first `set_num_threads`
-    torch.set_num_threads(count or at_first)
+    """Set the number of CPU threads of torch and of the compiled kernels. Args: count: None: as at start-up."""
+    initial = _initial_threads()  # read before the first `set_num_threads`
+    torch.set_num_threads(count or initial)
 
 
 @cache
-def _threads_at_first() -> int:
+def _initial_threads() -> int:
     return torch.get_num_threads()
 
 
@@ -45,7 +45,7 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Total size of the L2 caches of the cores in use, or of the GPU's L2 cache; 1 MiB each where it is unknown."""
+    """Size of the L2 cache: of a GPU, or of a CPU core times the number of threads. An unknown size counts as 1 MiB."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _DEFAULT_CACHE

@@ -1,4 +1,4 @@
-"""Instantiates the parts of a config, which `cli.check` has checked. No string in them is interpreted."""
+"""Instantiates the parts of a checked config (`cli.check`). Only `_target_` is interpreted; no other string is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tracetorch.runs.ending import named, sentence, where
 
 
 class Part(partial[Any]):
-    """A function or class with arguments from a config; an error of a call names the part of the config."""
+    """A function or class with arguments from a config.
+
+    A TypeError or ValueError of a call becomes a UsageError that names the part of the config.
+    """
 
     name = ""
 
@@ -28,53 +31,59 @@ class Part(partial[Any]):
         except (TypeError, ValueError) as error:
             accepted = getattr(error, "accepted", None)  # of a TrainableError
             advice = "" if accepted is None else f"; type {self.name}.trainable=[{','.join(accepted)}]"
-            raise UsageError(f"{self.name}: {words_of(error)}{advice}") from error
+            raise UsageError(f"{self.name}: {message_of(error)}{advice}") from error
 
 
 def make(node: dict[str, Any], name: str) -> Any:
     """Instantiate a part of a config; for a node with `_partial_`, return a `Part`, which does so when it is called.
 
     Args: name: of the node; a `Part` inside it has a name such as "network.neuron".
-    Raises: UsageError, here or when a `Part` is called, if a value is invalid.
+    Raises: UsageError for any error here; for a TypeError or ValueError when a `Part` is called.
     """
-    with naming(name, lambda error: words_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
+    with naming(name, lambda error: message_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
         return _instantiate(node, name)
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
     """Return the function of a part with `_partial_`; unlike a `Part`, it raises its own errors unchanged.
 
-    Raises: UsageError if there is no such function, or if it cannot be imported.
+    Raises: UsageError if the function does not exist or cannot be imported, or if an argument cannot be instantiated.
     """
-    with naming(str(node.get("_target_")), words_of):
+    with naming(str(node.get("_target_")), message_of):
         made: Callable[..., Any] = _instantiate(node, "")
     return partial(made.func, *made.args, **made.keywords) if isinstance(made, Part) else made
 
 
 @contextmanager
-def naming(name: str, words: Callable[[BaseException], str] = sentence) -> Iterator[None]:
-    """Turn any error of a user's part, sys.exit included, into a UsageError. Args: name: of the part."""
+def naming(name: str, message: Callable[[BaseException], str] = sentence) -> Iterator[None]:
+    """Turn any error of the body, SystemExit included, into a UsageError that begins with a name; Ctrl-C passes.
+
+    Args: name: of the part. message: the text of an error.
+    """
     try:
         yield
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise UsageError(f"{name}: {words(error)}") from error
+        raise UsageError(f"{name}: {message(error)}") from error
 
 
 def located(error: BaseException) -> str:
-    """The message of an error and, if a user's part raised it, the file and line."""
+    """The message of an error and, if a user's part raised it, the function, file and line; not for an ImportError."""
     origin = "" if isinstance(error, ImportError) else where(error, ours=False)
-    return f"{words_of(error)}{' in ' if origin else ''}{origin}"
+    return f"{message_of(error)}{' in ' if origin else ''}{origin}"
 
 
-def words_of(error: BaseException) -> str:
-    """The message of an error, in one line; for a missing module, with advice."""
+def message_of(error: BaseException) -> str:
+    """The message of an error in one line, with advice for a missing module.
+
+    An error whose message may be a single word, such as a KeyError, is given with its type.
+    """
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
         searched = {os.path.realpath(folder) for folder in sys.path}
         hint = "" if os.path.realpath("") in searched else "; the current folder is not searched without PYTHONPATH=."
-        return f"{text}: install it with pip, or name its folder in the variable PYTHONPATH{hint}"
+        return f"{text}: install it with pip, or add the folder that contains it to the variable PYTHONPATH{hint}"
     is_sentence = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
     return text if is_sentence else " ".join(named(error).split())
 
@@ -86,24 +95,25 @@ def _instantiate(value: Any, name: str) -> Any:
         return value
     if "_target_" not in value:
         return {key: _instantiate(inner, f"{name}.{key}") for key, inner in value.items()}
-    called = locate(value["_target_"])
-    if not callable(called):
+    target = locate(value["_target_"])
+    if not callable(target):
         raise ValueError(f"{value['_target_']} cannot be called")
     args = _instantiate(value.get("_args_", []), f"{name}._args_")
     if not isinstance(args, list):
         raise ValueError(f"_args_ must be a list, got {shorten(args)}")
     kwargs = {key: _instantiate(inner, f"{name}.{key}") for key, inner in value.items() if key not in SPECIAL}
     if not value.get("_partial_"):
-        return called(*args, **kwargs)
-    part = Part(called, *args, **kwargs)
+        return target(*args, **kwargs)
+    part = Part(target, *args, **kwargs)
     part.name = name
     return part
 
 
 def locate(target: Any) -> Any:
-    """Import the object of a dotted name; every part of the name must be public.
+    """Import the object of a dotted name; every component of the name must be public.
 
-    Raises: ValueError if it does not exist; any error of an imported module.
+    Raises: ValueError if the name is not public or a module lacks the object; ModuleNotFoundError without the first
+        module; any error of an imported module.
     """
     return _resolve(target)[-1][1]
 

@@ -129,7 +129,7 @@ def test_a_missing_module_is_named_with_where_modules_are_searched(here, monkeyp
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     words = ("run", "task=louder", "--config-dir", ".", "--trust", "mine_of_louder")
     said = refused(*words)
-    assert "No module named 'mine_of_louder': install it with pip, or name its folder in the variable" in said
+    assert "No module named 'mine_of_louder': install it with pip, or add the folder" in said
     assert "the current folder is not searched without PYTHONPATH=." in said
     (here / "mine_of_louder.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(here)

@@ -88,7 +88,7 @@ REFUSED = [
     (lambda: run(nn.MaxPool2d(2)), ValueError, "is not linear in its input"),
     (lambda: run(nn.Conv2d(3, 2, 3)), ValueError, r"cannot take input of shape \(batch, 1, 6, 6\)"),
     (lambda: LIF(Squared(4, 3))(torch.rand(2, 4)), ValueError, "is not linear in its input"),
-    (lambda: LIF(nn.Conv2d), TypeError, "make one of it: Conv2d"),
+    (lambda: LIF(nn.Conv2d), TypeError, "make an instance of it: Conv2d"),
     (lambda: LIF([784]), TypeError, "a layer takes its numbers of inputs and neurons, or a connection"),
     (lambda: LIF(nn.Linear(3, 4), 4), TypeError, "leave out_features out"),
     (lambda: Layer(3, 4, neuron=nn.ReLU()), TypeError, "neuron makes the neurons"),
@@ -160,6 +160,17 @@ def test_pruned_weights_stay_zero_the_others_learn_and_weight_norm_learns_direct
         gone = getattr(layer.connection, "weight_mask", torch.ones(8, 36)) == 0
         assert not layer.weight[gone].any() and not torch.equal(layer.weight, before)
     assert found == [[True], [True, True]]
+
+
+@pytest.mark.parametrize(("name", "trained"), [("weight", [False, True, True]), ("bias", [True, False, False])])
+def test_the_name_of_a_computed_weight_trains_what_computes_it(name, trained):
+    for wrap in (lambda module: module, nn.Sequential):
+        connection = wrap(parametrizations.weight_norm(nn.Linear(36, 8)))
+        layer = LIF(connection, trainable=[name])
+        assert [value.requires_grad for value in layer.connection.parameters()] == trained
+        layer.run(images().float().flatten(2))
+        layer.backward(torch.ones(BATCH, 8))
+        assert [value.grad is not None for value in layer.connection.parameters()] == trained
 
 
 def test_constants_have_the_values_that_were_given_or_set():

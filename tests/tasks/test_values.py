@@ -50,7 +50,7 @@ def test_a_fraction_is_no_count(task, name):
 
 SPLIT = partial(MNIST, validation_digits=200)
 RATE = "max_rate must be above 0 and at most 1, got {}"
-PATTERN = "rates must satisfy 0 ≤ background ≤ rate ≤ 1, got "
+PATTERN = "0 ≤ background ≤ rate ≤ 1 must hold, got background="
 STEP = "dt must be above 0 and short enough for at most one "
 DISTRACTORS = (
     "distractors must be whole numbers, at most 6, because one of the 8 intervals is for store and one for recall, "
@@ -66,8 +66,8 @@ REFUSED = [
     (SequentialMNIST, "order", ("random",), "order must be one of fixed, permuted, got {}"),
     (SequentialMNIST, "encoding", ("latency",), "encoding must be one of poisson, constant, got {}"),
     (SequentialMNIST, "max_rate", (0.0,), RATE),
-    (Patterns, "rate", (0.01, 1.5, math.nan), PATTERN + "0.05 and {}"),
-    (Patterns, "background", (-0.1,), PATTERN + "{} and 0.5"),
+    (Patterns, "rate", (0.01, 1.5, math.nan), PATTERN + "0.05 and rate={}"),
+    (Patterns, "background", (-0.1,), PATTERN + "{} and rate=0.5"),
     (Patterns, "encoding", ("rate",), "encoding must be one of poisson, latency, constant, got {}"),
     (CueAccumulation, "cues", (6, -1), "cues must be an odd number, so that one side has more, got {}"),
     (CueAccumulation, "bias", (0.4, 1.1), "bias is the probability of a cue on the trial's side, 0.5 to 1, got {}"),

@@ -12,11 +12,14 @@ from tests.tiny_training import Watched, assert_resumes, facts, stopping
 from tests.tiny_world import CRITIC, NET, Lights, reinforce, run_lifetime
 from tracetorch import loss, rules
 from tracetorch.memory import memory_through
+from tracetorch.runs import Run
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
 from tracetorch.tasks.wrappers import ContextSchedule
 from tracetorch.training import TrainingError
+from tracetorch.training.labels import LabelFeedback
 from tracetorch.training.life import Life
 from tracetorch.training.rewards import RewardAccumulator
+from tracetorch.training.setup import Setup
 from tracetorch.training.step import FeedbackSchedule
 
 
@@ -108,6 +111,14 @@ def test_the_first_limit_reached_ends_the_run_and_a_task_without_changes_is_allo
     task = Patterns(patterns=4, inputs=6, outputs=2, steps=5, batch_size=4, repeats=2)
     summary = facts(run_lifetime(tmp_path, name="b", task=task, loss=loss.mse, updates=4, steps=25))["summary"]
     assert (summary["updates"], summary["switches"]) == (4, 0) and "forgetting" not in summary
+
+
+@pytest.mark.parametrize(("task", "chance"), [(blocks, 0.5), (Patterns, None)])
+def test_chance_is_known_for_a_target_that_is_one_class(task, chance, tmp_path):
+    run = Run({}, experiment="lights", root=tmp_path, path=tmp_path / "life")
+    parts = {"network": NET, "rule": rules.Trace, "loss": loss.mse, "optimizer": torch.optim.Adam}
+    setup = Setup(run, feedback="labels", task=task(), seed=0, device="cpu", **parts)
+    assert LabelFeedback(setup, FeedbackSchedule(1, 0)).chance_level == chance
 
 
 class Ending(rules.Trace):

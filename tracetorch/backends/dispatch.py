@@ -32,7 +32,7 @@ Where numba or Triton is missing or does not work, and for dtypes other than flo
 "other", except for "graph".
 
 A connection's `Form` is "weight": `torch.nn.Linear`; "computed": the same, with a weight that is computed from others,
-as pruning does; "module": any other module, and one with hooks.
+as by `torch.nn.utils.parametrize`; "module": any other module, and one with hooks, such as a pruned one.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Connections map an input to a current: any torch module that is linear in its input."""
+"""Connections map an input to a current: any torch module that is linear in its input, up to a constant bias."""
 
 import math
 
@@ -26,12 +26,12 @@ def make_linear(in_features: int, out_features: int, bias: bool) -> Linear:
 
 
 def check_connection(connection: object) -> Module:
-    """Return the connection. Raises: TypeError if it is not a module, with advice."""
+    """Return the connection unchanged. Raises: TypeError, with advice, if it is not a module."""
     if isinstance(connection, Module):
         return connection
-    sizes = "a layer takes its numbers of inputs and neurons, or a connection, such as torch.nn.Linear(784, 256)"
-    advice = f"; make one of it: {connection.__name__}(…)" if isinstance(connection, type) else ""
-    raise TypeError(f"{sizes}; got {kind_of(connection)}{advice}")
+    expected = "a layer takes its numbers of inputs and neurons, or a connection, such as torch.nn.Linear(784, 256)"
+    advice = f"; make an instance of it: {connection.__name__}(…)" if isinstance(connection, type) else ""
+    raise TypeError(f"{expected}; got {kind_of(connection)}{advice}")
 
 
 def is_dense(connection: Module) -> bool:
@@ -41,7 +41,7 @@ def is_dense(connection: Module) -> bool:
 
 
 def is_plain(connection: Module) -> bool:
-    """Whether weight and bias are parameters; pruning, for example, computes them from others."""
+    """Whether the weight of a `Linear` is a parameter; `torch.nn.utils.parametrize` and pruning compute it."""
     return isinstance(connection, Linear) and not connection._modules and "weight" in connection._parameters
 
 
@@ -52,14 +52,18 @@ def form_of(connection: Module) -> Form:
 
 @torch.no_grad()
 def check_linear(connection: Module, x: Tensor, name: str) -> None:
-    """Raises: ValueError unless f(a + b) + f(0) = f(a) + f(b), and f(a) gives the same result twice.
+    """Refuse a connection that is not linear. A `Linear` is not checked, nor are its hooks.
+
+    Args: x: one sample, for its shape, dtype and device. name: of the layer, for messages.
+    Raises: ValueError unless f(a + b) + f(0) = f(a) + f(b), and f(a) gives the same result twice; TypeError unless f
+        gives a tensor.
 
     Gradients are computed from the average input, which gives the average current only for a linear connection.
     """
     if type(connection).forward is Linear.forward and "forward" not in vars(connection):
         return
-    number = torch.arange(x[0].numel(), dtype=x.dtype, device=x.device).view_as(x[:1])
-    a, b = torch.cos(number), torch.sin(1.7 * number + 1)
+    index = torch.arange(x[0].numel(), dtype=x.dtype, device=x.device).view_as(x[:1])
+    a, b = torch.cos(index), torch.sin(1.7 * index + 1)
     zero, of_a, repeated, of_b, of_sum = (connection(value) for value in (0 * a, a, a, b, a + b))
     if not isinstance(of_a, Tensor):
         raise TypeError(f"{name}: a connection gives a tensor of currents, and {connection} gives {kind_of(of_a)}")
@@ -67,18 +71,27 @@ def check_linear(connection: Module, x: Tensor, name: str) -> None:
     is_repeatable = bool(((of_a - repeated).abs() <= tolerance).all())
     is_linear = bool(((of_sum + zero - of_a - of_b).abs() <= tolerance).all())
     if not (is_repeatable and is_linear):
-        what = "not linear in its input" if is_repeatable else "random: the same input gives different currents"
+        reason = "not linear in its input" if is_repeatable else "random: the same input gives different currents"
         raise ValueError(
-            f"{name}: the connection {connection} is {what}. Put such a module in front of the layer instead"
+            f"{name}: the connection {connection} is {reason}. Put such a module in front of the layer instead"
         )
 
 
 def trainable_names(connection: Module) -> list[str]:
-    """Names of the parameters of a connection as `trainable` lists them: "weight", "bias"."""
-    own = list(connection._parameters)
-    return own or sorted({name.rpartition(".")[2] for name, _ in connection.named_parameters()})
+    """Names that `trainable` takes for a connection: the short names of its parameters, such as "weight".
+
+    The name of a parameter that is None is one of them, so that a preset can list a bias and leave it out.
+    """
+    return list(dict.fromkeys((*connection._parameters, *(name for name, _ in short_named_parameters(connection)))))
 
 
-def named_parameters(connection: Module) -> list[tuple[str, Parameter]]:
-    """The parameters of a connection by the last part of their name."""
-    return [(name.rpartition(".")[2], parameter) for name, parameter in connection.named_parameters()]
+def short_named_parameters(connection: Module) -> list[tuple[str, Parameter]]:
+    """The parameters of a connection, each with the last part of its name, such as ("weight", …).
+
+    Parameters from which `torch.nn.utils.parametrize` computes a weight have the weight's name.
+    """
+    return [(_short(name.split(".")), parameter) for name, parameter in connection.named_parameters()]
+
+
+def _short(parts: list[str]) -> str:
+    return parts[parts.index("parametrizations") + 1] if "parametrizations" in parts else parts[-1]

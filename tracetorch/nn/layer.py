@@ -121,7 +121,7 @@ class Layer(Network):
             self.input_trace.raw_decay.requires_grad_("trace_decay" in (names or ()))
         if names is None:
             return
-        for name, parameter in (*connections.named_parameters(self.connection), *self.neuron.named_parameters()):
+        for name, parameter in (*connections.short_named_parameters(self.connection), *self.neuron.named_parameters()):
             parameter.requires_grad_(name.removeprefix("raw_") in names)
 
     @property

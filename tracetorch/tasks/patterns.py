@@ -15,8 +15,8 @@ from tracetorch.tasks.task import Batch, Figures, Task, Trials, check_split, cho
 class Patterns(Task):
     """Random input patterns, each with random output bits, to be memorised.
 
-    Every input neuron is on or off in a pattern and fires at `rate` or at `background`; every output is a random bit.
-    Held-out trials are the same patterns with new spikes: there is nothing to generalise to.
+    Every input neuron is on, with the value `rate`, or off, with the value `background`; every output is a random bit.
+    Held-out trials are the same patterns, for "poisson" with new spikes: there is nothing to generalise to.
 
     Args:
         patterns: number of pairs of input and output.
@@ -26,7 +26,7 @@ class Patterns(Task):
             ("poisson"), its current ("constant"), or how early it spikes ("latency", see `encode.latency`).
         encoding: "poisson", "latency" or "constant".
         batch_size: patterns in a batch, taken in turn.
-        repeats: how often each pattern is shown in validation and in the test.
+        repeats: how often each pattern is shown in validation and in the test; useful above 1 for "poisson" only.
         seed: of patterns and spikes.
     Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     """
@@ -50,7 +50,7 @@ class Patterns(Task):
         whole_at_least(1, patterns=patterns, inputs=inputs, outputs=outputs, steps=steps)
         whole_at_least(1, batch_size=batch_size, repeats=repeats)
         if not 0 <= background <= rate <= 1:
-            raise ValueError(f"rates must satisfy 0 ≤ background ≤ rate ≤ 1, got {background:g} and {rate:g}")
+            raise ValueError(f"0 ≤ background ≤ rate ≤ 1 must hold, got background={background:g} and rate={rate:g}")
         self.input_size, self.output_size, self.steps, self.batch_size = inputs, outputs, steps, batch_size
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.repeats, self.seed = repeats, seed
@@ -74,9 +74,6 @@ class Patterns(Task):
         is_correct = (output > 0.5) == (batch.target > 0.5)
         accuracy = is_correct.to(torch.float32).mean(dim=-1)
         return batch.conditions | {"accuracy": accuracy, "recalled": is_correct.all(dim=-1).to(torch.float32)}
-
-    def summary(self, trials: Trials) -> dict[str, float]:
-        return {"recalled": float(trials["recalled"].mean())}
 
     def figures(self, trials: Trials) -> Figures:
         """Draw the fraction of correct bits of each pattern."""

@@ -91,7 +91,9 @@ class LabelFeedback(FeedbackSource, LabelStep):
 
     @property
     def chance_level(self) -> float | None:
-        return 1 / self.task.output_size if self.logged == ("accuracy",) else None
+        target = self.task.train_batch(0).target
+        is_class = target.ndim == 1 and not target.is_floating_point()
+        return 1 / self.task.output_size if is_class and self.logged == ("accuracy",) else None
 
     def decide(self, number: int) -> Decision:
         batch, value = self.task.train_batch(number - 1), None

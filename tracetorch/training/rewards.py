@@ -94,7 +94,7 @@ class RewardAccumulator(Stateful):
         return mean
 
 
-_ACTIONS = 1  # purpose of the seed; 0 is for weights
+_ACTIONS = 1  # purpose of the seed in `mix_seed`; 2 is for feedback; the weights use the seed itself
 _BLOCK = 64  # updates whose random numbers are drawn at once
 
 

@@ -26,12 +26,14 @@ class Update(NamedTuple):
 
 
 class Step(ABC):
-    """One kind of update. `fit` calls it with the numbers 1, 2, 3, …; afterwards `.grad` holds the last gradients.
+    """One kind of update. `fit` calls it with the number of the update: 1, 2, 3, …
+
+    After a call, `.grad` of each parameter holds the latest gradient.
 
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
 
-    logged: tuple[str, ...]  # names of the values that records average, in addition to the loss
+    logged: tuple[str, ...]  # names of the values that are averaged for a record, in addition to the loss
     parts: dict[str, Any]
     """Objects in a checkpoint, by name, in addition to the network, the optimizer and those of the loop."""
     learn_every: int | None = None
@@ -42,7 +44,10 @@ class Step(ABC):
         self.net, self.window = setup.learner.net, setup.window
 
     def step_optimizer(self, number: int) -> None:
-        """`optimizer.step()`. Raises: TrainingError if it fails. Args: number: of the update."""
+        """Run `optimizer.step()`. Args: number: of the update.
+
+        Raises: TrainingError for a RuntimeError or TypeError, except a lack of memory.
+        """
         try:
             self.optimizer.step()
         except torch.OutOfMemoryError:
@@ -56,47 +61,60 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, number: int) -> Update:
-        """Make one update. Raises: TrainingError for a loss, an input or a reward that is not finite."""
+        """Make one update.
+
+        Raises: TrainingError for a loss, an input or a reward that is not finite, and as `step_optimizer`.
+        """
 
     @abstractmethod
     def rehearse(self) -> None:
-        """Run one forward pass without learning. Raises: ValueError if the parts do not fit."""
+        """Run one forward pass without learning. Raises: ValueError or TypeError if the parts do not fit."""
 
     @abstractmethod
     def report(self, run: Run, *, figures: bool) -> None:
         """Test the network as it is, and write numbers, trials and figures into the run's folder."""
 
     def forget(self) -> None:  # noqa: B027 (optional override)
-        """Reset sequences that ended with this update, after the checks of the network. Default: nothing."""
+        """Reset the state of episodes that ended with this update; by default, do nothing.
+
+        `fit` calls it after the checks of the network.
+        """
 
     def validate(self) -> dict[str, Any] | None:
-        """Return loss and metrics on the validation data; None without validation data."""
+        """Return loss and metrics on the validation data; None without validation data, and by default."""
         return None
 
     def so_far(self) -> dict[str, float]:
-        """Return further values to show after each update."""
+        """Return further values to show after each update; by default, none."""
         return {}
 
     def take(self, steps: int) -> dict[str, Any]:
-        """Return further values since the last record, for a record. Args: steps: time steps of the run so far."""
+        """Return further values for a record, counted since the previous one, and restart the counts; by default, none.
+
+        Args: steps: time steps of the run so far.
+        """
         del steps
         return {}
 
     def resumed(self, update: int) -> str:
-        """Adapt to a loaded checkpoint. Returns: a warning for the user, or ""."""
+        """Adapt to a restored checkpoint; by default, do nothing. `fit` calls it before the first update of any run.
+
+        Args: update: number of updates done; 0 in a new run.
+        Returns: a warning for the user, or "".
+        """
         del update
         return ""
 
     def summary(self, run: Run, steps: int) -> dict[str, Any]:
-        """Return further values for the summary of the run. Args: steps: as for `take`."""
+        """Return further values for the summary of the run; by default, none. Args: steps: as for `take`."""
         del run, steps
         return {}
 
     def draw_stopped(self, run: Run) -> None:  # noqa: B027
-        """Draw figures of a run that was stopped before its end; none by default."""
+        """Draw figures of a run that was stopped before its end; by default, none."""
 
 
-_FEEDBACK = 2  # purpose of the seed; 0 is for weights, 1 for actions
+_FEEDBACK = 2  # purpose of the seed in `mix_seed`; 1 is for actions; the weights use the seed itself
 
 
 class FeedbackSchedule:
@@ -128,7 +146,7 @@ class Decision(NamedTuple):
     """One decision in each environment."""
 
     action: Tensor  # (batch,)
-    score: Tensor  # (batch,): its reward, or whether it was correct; also without feedback
+    score: Tensor  # (batch,): its reward, or the task's first metric; given with or without feedback
     update: Update
 
 
@@ -150,4 +168,4 @@ class FeedbackSource(Step):
     @property
     @abstractmethod
     def chance_level(self) -> float | None:
-        """Mean score of guessing, if scores are 0 or 1; None if unknown."""
+        """Mean score of guessing, if scores are 0 or 1; None if unknown, and for other scores."""

@@ -14,14 +14,14 @@ class LIF(Neuron):
     """Leaky integrate-and-fire neurons with subtractive reset.
 
         m ← β·m + i,    s = 1 if m > θ else 0,    m ← m − θ·s                (`functional.lif_step`)
-        rate = a line in i, its corners rounded                              (`functional.lif_rate`)
+        rate ≈ a line in i with rounded corners                              (`functional.lif_rate`)
 
     Args:
         features, decay: see `Neuron`.
         threshold: θ > 0, a number or one for each neuron.
-        rate_map: the steady-state map, "line" or "logistic".
+        rate_map: the steady-state map: "line", as above, or "logistic" (`functional.lif_rate_logistic`).
     Returns: spikes, 0 or 1.
-    Source: docs/how-it-learns.md derives the map of the line.
+    Source: docs/how-it-learns.md derives the map "line".
     """
 
     kernel = "lif"
@@ -42,7 +42,7 @@ class LIF(Neuron):
 
     @property
     def threshold(self) -> Tensor:
-        """The level that a membrane must exceed to fire: a number, or (features,)."""
+        """The level that a membrane must exceed to fire: a number, (features,), or broadcastable to the features."""
         return constrain.positive_from_raw(self.raw_threshold)
 
     @threshold.setter
@@ -62,9 +62,9 @@ class LIF(Neuron):
         if self.rate_map != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
             return None
         decay, threshold = self.constants
-        at_line, scaled = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
+        grad_z, current_over_threshold = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
         if not self.raw_threshold.requires_grad:
-            return at_line / threshold, {}
-        of_threshold = -(at_line * (scaled / threshold)).sum_to_size(threshold.shape)
-        of_raw = torch.ops.aten.softplus_backward(of_threshold, self.raw_threshold, 1, 20)
-        return at_line / threshold, {self.raw_threshold: of_raw}
+            return grad_z / threshold, {}
+        threshold_grad = -(grad_z * (current_over_threshold / threshold)).sum_to_size(threshold.shape)
+        raw_grad = torch.ops.aten.softplus_backward(threshold_grad, self.raw_threshold, 1, 20)
+        return grad_z / threshold, {self.raw_threshold: raw_grad}
