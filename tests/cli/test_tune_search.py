@@ -131,6 +131,7 @@ WRONG = [
     ([RATE, "search.space.optimizer.lr.step=0.1"], "a logarithmic scale has no steps"),
     ([RATE, "search.space.optimizer.lr.choices=[1]"], "either choices, or low and high; not both"),
     ([RATE, "search.space.optimizer.lr={choices: [1, 1]}"], "names a value twice"),
+    ([RATE, "search.space.optimizer.lr={choices: []}"], "choices must be a list of at least one value, got []"),
     ([RATE, "search.space.optimizer.lr={low: 1}"], "has no high: give low and high, or choices"),
     ([RATE, "search.space.optimizer.lr={lo: 1}"], "there is no 'lo'. Did you mean 'low'?"),
     ([RATE, "search.space.optimizer.lr={low: 0, high: 1, step: 0.3}"], "the last is at 0.9"),

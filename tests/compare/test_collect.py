@@ -1,5 +1,6 @@
 """Finding and reading runs: each once, and none that raises, whatever lies in its folder."""
 
+import errno
 import os
 
 import pytest
@@ -28,6 +29,21 @@ def test_runs_are_found_once_at_any_depth_and_not_in_other_runs_or_behind_links(
     assert names([tmp_path], tmp_path) == names(twice, tmp_path) == expected
     assert names([tmp_path / "here"], tmp_path) == []
     assert names([tmp_path / "here" / "link"], tmp_path) == ["here/link/s/000", "here/link/s/001"]
+
+
+def test_a_folder_that_cannot_be_opened_is_left_out_with_the_reason(tmp_path, monkeypatch):
+    run_folder(tmp_path / "good")
+    run_folder(tmp_path / "locked" / "run")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("locked"):  # root may open every folder
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    reason = LeftOut(str(tmp_path / "locked"), "unreadable", "", "Permission denied")
+    assert find_runs([tmp_path]) == ([tmp_path / "good"], [reason])
 
 
 def test_links_and_pipes_in_place_of_files_affect_no_other_run(tmp_path):

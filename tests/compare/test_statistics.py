@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from tracetorch.compare.statistics import difference, summarize
+from tracetorch.compare.text import with_error
 
 ONE, OTHER = [0.71, 0.74, 0.69, 0.75], [0.78, 0.77, 0.70, 0.81]
 T1, T2 = math.tan(0.475 * math.pi), 0.95 / math.sqrt(2 * 0.975 * 0.025)
@@ -65,3 +66,19 @@ def test_a_group_without_variance_adds_none():
     assert (found.mean, found.low, found.high) == pytest.approx((1.5, 1.5 - half, 1.5 + half), rel=1e-9)
     found = difference(seeds([1.0, 1.0]), seeds([3.0, 3.0, 3.0]))
     assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "text"),
+    [
+        (0.9134, 0.0123, "0.913 ± 0.012"),
+        (-0.9134, 0.0123, "−0.913 ± 0.012"),
+        (41.2, 3.4, "41.2 ± 3.4"),
+        (1234.0, 56.0, "1234 ± 56"),
+        (2e6, 3e3, "2.000e+06 ± 3e+03"),
+        (0.5, 1e-9, "0.5000 ± 1e-09"),
+        (0.5, math.nan, "0.5000"),
+    ],
+)
+def test_an_error_is_written_with_two_digits(value, half, text):
+    assert with_error(value, half) == text

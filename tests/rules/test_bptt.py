@@ -45,6 +45,11 @@ def test_the_derivative_of_a_surrogate_is_that_of_its_value(surrogate, half):
     assert surrogate.derivative(torch.tensor(-0.5).double()).item() == pytest.approx(half, rel=1e-12)
 
 
+@pytest.mark.parametrize(("surrogate", "middle"), [(FastSigmoid(), 0.0), (Arctan(), 0.5), (Triangle(), 0.15)])
+def test_the_value_of_a_surrogate_at_the_threshold(surrogate, middle):
+    assert surrogate.value(torch.zeros(1)).item() == pytest.approx(middle)
+
+
 @pytest.mark.parametrize(
     ("name", "surrogate", "through_reset", "read", "k", "streamed"),
     combined(
