@@ -74,6 +74,8 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     spans = [(bar.get_x(), bar.get_width(), to_rgba(bar.get_facecolor())) for bar in strip.patches]
     assert spans == [(10 * at - 0.5, 10, to_rgba(HUES[done])) for at, done in enumerate(drawings.ACTION.tolist())]
     assert np.allclose([stairs.get_data().values for stairs in policy.patches], drawings.POLICY.T)
+    assert [len(axes.get_yticks()) > 0 for axes in (layer, policy, strip)] == [True, True, False]
+    assert (policy.get_ylabel(), strip.get_ylabel()) == ("p(action)", "action")
     assert len(layer.collections[0].get_segments()) == int(SPIKES.sum())
     drawn, thresholds = membrane.lines[:3], membrane.lines[3:]  # of neurons with thresholds of their own, a line each
     assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 2, 5]] / 2).T.tolist()
@@ -149,6 +151,7 @@ def test_returns_are_drawn_over_ended_episodes_with_an_average_of_many() -> None
     assert average.get_xdata().tolist() == raw.get_xdata().tolist() == [3 * at for at in range(1, 31)]
     assert np.ptp(average.get_ydata()[10:]) < 0.2 < np.ptp(raw.get_ydata()[10:])
     assert "its average, half-life 5 records" in texts(fig)
+    assert "1,000" in texts(plot.returns([{**row, "episodes": 40 * row["episodes"]} for row in rows]))
     assert len(plot.returns(rows[:10]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
 
 
@@ -162,6 +165,8 @@ def test_a_lifetime_has_a_line_for_each_average_and_memory_and_marks_at_reversal
     assert [[100, 0.5], [200, 0.9]] in points(above) and [[100, 0.25], [200, 0.45]] in points(above)
     assert points(below)[0] == [[100, 500], [200, 510]]
     assert {"half-life 50 decisions", "half-life 500 decisions", "reward (running average)"} <= set(texts(fig))
+    fast, slow = (next(line for line in above.lines if line.get_xydata().tolist()[0] == [100, y]) for y in (0.5, 0.25))
+    assert fast.get_linewidth() < slow.get_linewidth()
     assert {line.get_xdata()[0] for line in above.get_lines() if len(set(line.get_xdata())) == 1} == {150, 300}
     unknown = [{**row, "memory_bytes": None} for row in LIFE]
     assert len(plot.lifetime(unknown).axes) == 1
@@ -247,7 +252,7 @@ def test_accuracy_curve_has_a_point_for_each_value_and_a_log_axis_for_a_decade()
     assert bars.get_segments()[1][:, 1].tolist() == pytest.approx([low.item(), high.item()])
     (best,) = [line for line in axes.lines if line.get_label() == "ideal observer"]
     assert best.get_ydata().tolist() == pytest.approx([0.55, 0.85])
-    assert axes.get_xscale() == "log" and axes.get_ylim()[0] < 0.1
+    assert axes.get_xscale() == "log" and axes.get_ylim()[0] < 0.1 and {"1", "10"} <= set(texts(axes.figure))
     for narrow in (value.clamp(max=9), value - 1):
         assert plot.accuracy_curve(narrow, right, xlabel="x").axes[0].get_xscale() == "linear"
 

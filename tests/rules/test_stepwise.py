@@ -88,6 +88,17 @@ def test_eprop_equals_bptt_below_the_readout_and_both_rules_do_in_the_last_layer
         close(found[name], wanted[name])
 
 
+def test_with_a_spiking_readout_eprop_has_no_filter_and_equals_ottt():
+    def make():
+        torch.manual_seed(3)
+        net = Sequential(LIF(IN, 6, threshold=0.6), LIF(6, OUT, threshold=0.3)).double()
+        for layer in net:
+            draw_weights(layer, -0.2, 0.8)
+        return net
+
+    close(learned(EProp(make(), surrogate="arctan"), 24)[WEIGHT], learned(OTTT(make(), surrogate="arctan"), 24)[WEIGHT])
+
+
 def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
     rule = EProp(lively("LIF-LI"), feedback="random", seed=4)
     (feedback,) = rule.feedback_weights()
