@@ -76,6 +76,7 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     assert np.allclose([stairs.get_data().values for stairs in policy.patches], drawings.POLICY.T)
     assert [len(axes.get_yticks()) > 0 for axes in (layer, policy, strip)] == [True, True, False]
     assert (policy.get_ylabel(), strip.get_ylabel()) == ("p(action)", "action")
+    assert [axes.get_xlabel() != "" for axes in (layer, policy, strip)] == [False, False, True]
     assert len(layer.collections[0].get_segments()) == int(SPIKES.sum())
     drawn, thresholds = membrane.lines[:3], membrane.lines[3:]  # of neurons with thresholds of their own, a line each
     assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 2, 5]] / 2).T.tolist()

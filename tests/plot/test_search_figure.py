@@ -57,6 +57,7 @@ def test_panels_stand_four_in_a_row_with_whole_ticks_for_whole_numbers():
     assert [rows.count(row) for row in dict.fromkeys(rows)] == [4, 4, 1]
     labelled = [panel.yaxis.get_tick_params()["labelleft"] for panel in fig.axes[1:]]
     assert labelled == [True, False, False, False] * 2 + [True]
+    assert [panel.get_ylabel() for panel in fig.axes[1:]] == ["x", "", "", ""] * 2 + ["x"]
     assert all(tick == round(tick) for panel in fig.axes for tick in panel.get_xticks())
 
 
