@@ -282,27 +282,40 @@ RUN, MINE = "outputs/poisson_clicks/20260101-000000-abcdef", "outputs/mine/20260
 SWEEP = "outputs/poisson_clicks/sweeps/20260101-000000-abcdef"
 
 
+def make_small(patch):
+    """Every run, sweep and search that begins is small, until the patches end."""
+    plan, validate = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.validate"))
+    template, go = validate.template, tune._run
+    patch.setattr(adapter, "compose", lambda *given: shrink(compose(*given)))
+    patch.setattr(plan, "compose", lambda *given: shrink(compose(*given)))
+    patch.setattr(validate, "template", lambda *given: shrink(template(*given)))
+    patch.setattr(tune, "_run", lambda *given: go(*given[:-1], 1))
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A folder with the runs and the sweep that the examples name; what is begun in it is small."""
+def project_folder(tmp_path_factory):
+    """A folder with the runs and the sweep that the examples name."""
+    path = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        plan, validate = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.validate"))
-        template, go = validate.template, tune._run
-        patch.chdir(tmp_path_factory.mktemp("project"))
-        patch.setattr(adapter, "compose", lambda *given: shrink(compose(*given)))
-        patch.setattr(plan, "compose", lambda *given: shrink(compose(*given)))
-        patch.setattr(validate, "template", lambda *given: shrink(template(*given)))
-        patch.setattr(tune, "_run", lambda *given: go(*given[:-1], 1))
+        make_small(patch)
+        patch.chdir(path)
         for folder in (RUN, MINE):
             ran("run", f"output.dir={folder}")
         ran("run", "-m", "seed=0,1", f"output.dir={SWEEP}")
-        yield
+    return path
+
+
+@pytest.fixture
+def project(project_folder, monkeypatch):
+    make_small(monkeypatch)
+    monkeypatch.chdir(project_folder)
 
 
 @pytest.mark.parametrize(
     ("verb", "example"),
     [pytest.param(*one, id=one[1], marks=[pytest.mark.slow] * (one[1] in SLOW)) for one in EXAMPLES],
 )
-def test_an_example_of_the_help_works(project, verb, example):
+@pytest.mark.usefixtures("project")
+def test_an_example_of_the_help_works(verb, example):
     assert example.split()[0] == verb_name(verb)
     ran(*shlex.split(example))
