@@ -180,7 +180,7 @@ def test_conf_holds_yaml_only():
     assert found and not [path for path in found if path.suffix != ".yaml"]
 
 
-TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "RewardLoss", "ThreeFactor"}
+FOR_REWARDS = {"ActorCritic", "Reflect", "RewardLoss", "ThreeFactor"}
 """They take no targets: loss/test_rewards, rules/test_three_factor; all of them in training/test_reinforcement."""
 
 
@@ -193,9 +193,9 @@ def kinds_of(base: type) -> set[str]:
 def test_every_public_name_has_a_row_in_the_table():
     for rows, public in [
         (common.LAYERS, {"Sequential", "feedforward", *tt.nn.neurons.__all__} - {"Values"}),
-        (common.LOSSES, set(tt.loss.__all__) - TOLD_OF_REWARDS),
+        (common.LOSSES, set(tt.loss.__all__) - FOR_REWARDS),
         (common.ENCODERS, set(tt.encode.ENCODERS)),
-        (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS - {"Rule"}),
+        (common.RULES, set(tt.rules.__all__) - FOR_REWARDS - {"Rule"}),
         (common.TASKS, kinds_of(tt.tasks.Task)),
         (ENVIRONMENTS, kinds_of(tt.tasks.Environment)),
     ]:

@@ -79,7 +79,7 @@ def test_without_a_writable_folder_a_private_temporary_one_is_used(tmp_path, cal
     monkeypatch.setattr(caching.config, "CACHE_DIR", "")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     folder = temporary / f"tracetorch-numba-{os.getuid()}"
-    if taken:  # by another user, who could write into it
+    if taken:  # by another user, with the right to write into it
         folder.mkdir()
         folder.chmod(0o777)
     assert [call(), call()] == [(2, True), (2, taken)]

@@ -100,8 +100,8 @@ def test_memory_and_its_figure(here, monkeypatch):
     written = run(monkeypatch, "memory.py", "--contender", "ours", "--steps", "2")
     assert written["provenance"]["memory_limit_bytes"] > 0
     (row,) = written["rows"]
-    told = ("contender", "network", "batch", "steps", "skipped")
-    assert [row[key] for key in told] == ["ours", "12-8-4", 2, 2, ""]
+    columns = ("contender", "network", "batch", "steps", "skipped")
+    assert [row[key] for key in columns] == ["ours", "12-8-4", 2, 2, ""]
     assert row["seconds"] > 0 and row["extra_bytes"] >= 0
     stopped = row | {"steps": 20, "skipped": "would take 9 GiB", "forecast": {"seconds": 1.0, "extra_bytes": 9 * 2**30}}
     written["rows"] = [row | {"extra_bytes": 4096}, stopped]

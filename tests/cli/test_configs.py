@@ -267,9 +267,9 @@ def test_a_change_that_cannot_be_made_is_named():
         ("seed@x=1", "seed@x=1: seed is not a config group"),
         ("search=x", "makes many runs: tracetorch tune search=x"),
     ):
-        with pytest.raises(UsageError) as told:
+        with pytest.raises(UsageError) as caught:
             compose(typed.split())
-        assert phrase in str(told.value) and "\n" not in str(told.value)
+        assert phrase in str(caught.value) and "\n" not in str(caught.value)
 
 
 EXAMPLES = [

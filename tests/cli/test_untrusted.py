@@ -280,13 +280,13 @@ def test_edited_presets_change_no_job_of_a_sweep(edit, monkeypatch):
     assert ended.exit_code == 3 and ran == [0.4, 0.4]
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[2:] == [0.4, 0.4]
-    told = "the presets have changed since the start of the sweep: task.delay has another value; it continues with"
-    assert told in ended.output
+    message = "the presets have changed since the start of the sweep: task.delay has another value; it continues with"
+    assert message in ended.output
     content = json.loads(Path("s/sweep.json").read_text())
     old(content)  # a plan without configs is of an old version
     write("s/sweep.json", json.dumps(content))
     ended = tracetorch("resume", "s")
-    assert ended.exit_code == 3 and ran[4:] == [0.2, 0.2] and told not in ended.output
+    assert ended.exit_code == 3 and ran[4:] == [0.2, 0.2] and message not in ended.output
 
 
 def test_what_has_changed_in_the_presets_is_a_clause(edit, here, config):

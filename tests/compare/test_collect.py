@@ -53,8 +53,8 @@ def test_links_and_pipes_in_place_of_files_affect_no_other_run(tmp_path):
             (folder / name).unlink()
             make(folder / name)  # a link to itself can not be opened, even by root
     links, pipes = compare([tmp_path / "link"]), compare([tmp_path / "pipe"])
-    told = [*left_out(links.left_out), *remarks(links)]
-    assert len(told) == 3 and all("symbolic links" in line for line in told)
+    messages = [*left_out(links.left_out), *remarks(links)]
+    assert len(messages) == 3 and all("symbolic links" in line for line in messages)
     assert [(one.status, one.why) for one in pipes.left_out] == [("broken", "run.json is not a regular file")]
     assert [run.remark for run in pipes.runs] == [
         "config.yaml cannot be read (is not a regular file)",

@@ -99,8 +99,8 @@ def test_each_experiment_has_a_panel_unless_it_is_a_line(tmp_path):
     assert "Bars: 95 % interval of the mean (Student's t); for n=2, the range of the two runs." in " ".join(shown)
     measured = make_scatter(compare([tmp_path], by=["rule"]), "training_memory_bytes")
     assert list(measured.chances) == ["clicks", "cues", "short"] and not measured.left_out
-    beside = make_scatter(compare([tmp_path], by=["experiment"]), "task.delay")
-    assert list(dict.fromkeys(point.line for point in beside.points)) == ["clicks", "cues", "short"]
+    by_experiment = make_scatter(compare([tmp_path], by=["experiment"]), "task.delay")
+    assert list(dict.fromkeys(point.line for point in by_experiment.points)) == ["clicks", "cues", "short"]
     assert make_scatter(compare([runs(tmp_path / "x", delays=(3,))], by=["rule"]), "task.delay").points
 
 

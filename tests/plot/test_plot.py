@@ -1,4 +1,4 @@
-"""Every figure says what it shows, is saved whole, repeats to the byte, and tells what is wrong in one sentence."""
+"""Every figure says what it shows, is saved whole, repeats to the byte, and names what is wrong in one sentence."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_every_figure_is_labelled_readable_and_repeats_byte_for_byte(name, tmp_p
     assert [path.name for path in first] == ["a.0.png", "a.0.svg"]
     assert [one.read_bytes() for one in first] == [one.read_bytes() for one in again]
     assert b"<dc:date>" not in first[1].read_bytes() and first[0].read_bytes().startswith(b"\x89PNG")
-    assert len(list(tmp_path.iterdir())) == 3, "something is left beside the files"
+    assert len(list(tmp_path.iterdir())) == 3, "a file is left over"
 
 
 def test_a_failing_save_leaves_the_old_files(tmp_path, monkeypatch) -> None:
@@ -112,7 +112,7 @@ WRONG = {
     "no half-life": (lambda: plot.TraceMeter(()), "one or more half-lives"),
     "half-lives alike": (lambda: plot.TraceMeter((1, 1.0)), "all different"),
     "half-life of 0": (lambda: plot.TraceMeter((0,)), "half-life"),
-    "half-life for ever": (lambda: plot.TraceMeter((1e18,)), "too long"),
+    "endless half-life": (lambda: plot.TraceMeter((1e18,)), "too long"),
     "a life": (lambda: plot.lifetime(RECORDS), "lifetime needs records with the split"),
     "no reversal": (lambda: plot.recovery(RECORDS), "recovery needs records with the split"),
     "no policy": (lambda: plot.policy(RECORDS), "policy needs records with the split"),

@@ -65,6 +65,12 @@ def test_eval_resume_and_plot(kind):
     assert {path.stem for path in Path(kind, "plots").glob("*.svg")} >= set(EXPECTED[kind]["figures"])
 
 
+def evaluate_and_plot(run):
+    works("eval", str(run))
+    works("plot", str(run))
+    assert len(list(run.glob("eval/*/metrics.jsonl"))) == 1 and list(run.glob("plots/*.svg"))
+
+
 def test_compare_groups_an_earlier_and_a_new_run(kind):
     overrides = renamed.current_overrides(yaml.safe_load(Path(kind, "overrides.yaml").read_text()))
     then = state_of(Path(kind)).facts
@@ -95,6 +101,7 @@ def test_a_sweep_is_resumed():
     said = works("resume", "sweep")
     assert "2 of 2 completed" in said and "accuracy_against_wall_seconds.png, .svg and .csv in sweep/compare" in said
     assert "2 runs in 2 groups" in works("compare", "sweep")
+    evaluate_and_plot(next(Path("sweep").glob("001_*")))
 
 
 def test_a_study_is_continued_and_its_best_preset_is_read():
@@ -104,6 +111,7 @@ def test_a_study_is_continued_and_its_best_preset_is_read():
     works("tune", "--study", "study", "--trials", "3")
     assert "3 completed of 2" in works("info", "study")
     assert "3 runs in 3 groups" in works("compare", "study")
+    evaluate_and_plot(next(Path("study").glob("0001_*")))
 
 
 FORMER = {

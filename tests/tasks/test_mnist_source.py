@@ -86,7 +86,7 @@ def test_a_missing_file_is_named_with_the_files_of_the_folder(folder, tmp_path):
     none = "holds no train-images-idx3-ubyte.gz and no train-images-idx3-ubyte; it"
     with pytest.raises(FileNotFoundError, match=f"^{folder} {none} holds t10k.*gz, train-labels-.*gz, train.csv$"):
         MNIST(source=str(folder))
-    os.mkfifo(images)  # a pipe without a writer: reading it would wait for ever
+    os.mkfifo(images)  # a pipe without a writer: reading it would not end
     with pytest.raises(FileNotFoundError, match=f"^{folder} {none} holds"):
         MNIST(source=str(folder))
     with pytest.raises(ValueError, match="is not a regular file"):

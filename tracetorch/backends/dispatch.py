@@ -1,4 +1,4 @@
-"""Which code runs a layer. Every choice between backends is made here, and depends only on what these tables list.
+"""Which code runs a layer. These tables list every choice between backends, and all that a choice depends on.
 
 One step, (batch, inputs), `one_step`:
 
