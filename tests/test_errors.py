@@ -12,6 +12,7 @@ from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
 from tracetorch import device, encode, loss, runs, tasks
 from tracetorch import functional as F
 from tracetorch.compare.comparison import NothingToCompareError, compare
+from tracetorch.modes import all_finite
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, feedforward, neurons
 
 X = torch.full((2, 4), 0.5)
@@ -228,3 +229,14 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
     assert run.folder.path.parent == tmp_path / "here" / "mine"
     with pytest.raises(NothingToCompareError):
         compare("run")
+
+
+@pytest.mark.parametrize("value", [X.to(torch.complex64), X.to_sparse()], ids=["complex", "sparse"])
+def test_a_complex_and_a_sparse_tensor_are_each_refused(value):
+    with pytest.raises(TypeError, match="expected a dense tensor of real numbers, got torch"):
+        LIF(4, 3)(value)
+
+
+def test_large_numbers_are_finite_though_their_sum_is_not():
+    assert all_finite(torch.full((4,), 3e38)) and not all_finite(torch.tensor([1.0, torch.inf]))
+    assert not all_finite(torch.tensor([torch.inf, -torch.inf]))

@@ -70,6 +70,12 @@ def test_a_test_uses_the_present_meaning_of_the_actions_also_from_a_checkpoint()
     nested = Reversal(Reversal(RewardedTask(clicks()), every=3, jitter=0.0), every=99)
     nested.load_for_test({"acts": 0, "environment": world.state_dict()})
     assert returns(nested) == 0
+    both = Reversal(Reversal(RewardedTask(clicks()), every=2, jitter=0.0), every=3, jitter=0.0)
+    contexts = [both.context]
+    for _ in range(6):
+        both.act(torch.zeros(4, dtype=torch.long))
+        contexts.append(both.context)
+    assert contexts == [at // 2 + at // 3 for at in range(7)]  # the changes of both
     world.reset()
     assert world.switches == [] and returns(world) == 1
 
