@@ -362,3 +362,10 @@ def test_edited_presets_change_no_trial(edit):
     stored["base"]["config"] = [3]
     with pytest.raises(UsageError, match=r"study\.json is broken: a config must have keys, got \[3\]"):
         Composer([], Path("study.json"), [], stored)
+
+
+def test_a_choice_outside_of_the_folder_of_presets_is_refused(here):
+    Path("own/task").mkdir(parents=True)
+    Path("outside.yaml").write_text("_target_: tracetorch.tasks.Patterns\n")
+    said = refused("show", "--config-dir", "own", "task=../../outside")
+    assert said == f"tracetorch: task/../../outside.yaml lies outside of {Path('own').resolve()}\n"

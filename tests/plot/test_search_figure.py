@@ -76,5 +76,6 @@ def test_any_trials_can_be_drawn_and_those_that_are_not_finite_count_as_failed(t
         assert [path.stat().st_size > 1000 for path in written] == [True, True]
     fig = search([Tried(0, math.inf, "completed", [0.5]), *TRIED[1:]], [Axis("a", (0, 1))], metric="x")
     assert np.isfinite(fig.axes[0].get_ylim()).all() and [x for x, _ in points(fig.axes[0], "x")] == [0]
+    assert "no trial has a value" in texts(search([Tried(0, None, "failed", [])], [], metric="x"))
     with pytest.raises(ValueError, match="at least one trial"):
         search([], [LR], metric="x")
