@@ -11,7 +11,7 @@ from tracetorch.nn import LIF, LIS, Sequential, input_trace
 BANK = [0.6, 0.8, 0.95]
 
 
-def close(actual: Tensor, wanted: Tensor) -> None:
+def assert_close(actual: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(actual, wanted, rtol=1e-6, atol=1e-8)  # a bank is stored in float32
 
 
@@ -44,13 +44,13 @@ def test_each_average_is_the_mean_of_the_trace_over_its_window(steps, options):
     past, weights = (1 - decay) * torch.stack(traces[:0:-1]), windows(bank, steps)
     whole = weights.sum(dim=1) > 0  # after one step there is only the first stretch
     found, sums = averages(layer), torch.einsum("ks,sbi->kbi", weights, past)
-    close(found[whole], (sums / weights.sum(dim=1)[:, None, None])[whole])
+    assert_close(found[whole], (sums / weights.sum(dim=1)[:, None, None])[whole])
     assert torch.isfinite(found).all()
-    close(input_trace.windows(bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
+    assert_close(input_trace.windows(bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
     for reader in (0.3, 0.95, 0.999):  # shares of what it remembers
         kept = torch.tensor(reader).double() ** torch.arange(steps)
         wanted = (weights / bank[-1] ** torch.arange(steps) * kept).sum(dim=1) / kept.sum()
-        close(input_trace.shares(torch.tensor(reader).double(), layer.state.steps, bank)[:, 0, 0], wanted)
+        assert_close(input_trace.shares(torch.tensor(reader).double(), layer.state.steps, bank)[:, 0, 0], wanted)
 
 
 @pytest.mark.parametrize(("decays", "reader"), [(BANK, [0.96, 0.98]), ([0.9], 0.97)], ids=["several", "one"])
@@ -65,8 +65,8 @@ def test_the_gradient_is_the_sum_over_windows_each_at_its_own_point_of_the_map(d
     )
     share = input_trace.shares(above.trace_decay.detach().mean(), steps, below.input_trace.trace_bank)
     wanted, wanted_below = torch.autograd.grad((rates * passed * share).sum(), (weight, stretches))
-    close(below.weight.grad, wanted)
-    close(back, wanted_below.sum(dim=0))
+    assert_close(below.weight.grad, wanted)
+    assert_close(back, wanted_below.sum(dim=0))
     assert below.neuron.raw_threshold.grad is not None and below.weight.grad.norm() > 1e-3
     plain, banked = made([]), made(decays)  # decays learn as without a bank
     for layer in (plain, banked):
@@ -106,8 +106,8 @@ def test_groups_have_a_bank_each(trainable):
         reader = LIS(half, 2, decay=0.7).double()
         reader.run(xs[..., :half])
         alone = alone + one.backward(signal[:, neurons], reader)
-        close(both.weight.grad[neurons], one.weight.grad)
-    close(below, alone)
+        assert_close(both.weight.grad[neurons], one.weight.grad)
+    assert_close(below, alone)
 
 
 @pytest.mark.parametrize("options", [{"trainable": "weight"}, {"trace_decay": 0.8}])

@@ -16,7 +16,7 @@ from tracetorch.nn.local_gradient import average_current
 from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace
 
 
-def check_gradients(found: nn.Module, wanted: nn.Module, **off: float) -> None:
+def assert_same_gradients(found: nn.Module, wanted: nn.Module, **off: float) -> None:
     torch.testing.assert_close(gradients(found), gradients(wanted), **off)
 
 
@@ -51,13 +51,13 @@ def test_trainable_parameters_alone_get_a_gradient_and_every_way_to_backward_giv
     last.backward(signal)
     of_input = in_steps.backward(signal)
     assert torch.equal(x.grad, of_input if of_input.ndim == 2 else of_input.sum(dim=0))  # over a bank
-    check_gradients(of_step, in_steps, **EXACTLY)
+    assert_same_gradients(of_step, in_steps, **EXACTLY)
     for output in outputs:
         assert output.requires_grad == bool(row.learned)
         if row.learned:
             output[-1 if output is outputs[-1] else slice(None)].backward(signal)
     for net in nets[1:]:
-        check_gradients(net, explicit, **(NEARLY if net is of_step else EXACTLY))  # steps add up in another order
+        assert_same_gradients(net, explicit, **(NEARLY if net is of_step else EXACTLY))  # steps add up in another order
     torch.testing.assert_close(fixed.backward(signal), below)
     torch.testing.assert_close(gradients(fixed), {name: explicit.get_parameter(name).grad for name in gradients(fixed)})
     # Gradients may be scaled in place, as clipping does: nothing else has their memory. They add up.
@@ -67,7 +67,7 @@ def test_trainable_parameters_alone_get_a_gradient_and_every_way_to_backward_giv
     assert torch.equal(signal, kept) and torch.equal(below, before)
     explicit.backward(2 * signal)
     assert all(map(torch.equal, explicit.save_state().values(), state.values()))
-    check_gradients(explicit, unasked)
+    assert_same_gradients(explicit, unasked)
 
 
 @each([row for row in LAYERS if row.of not in ("Sequential", "feedforward") and "bank" not in row.name])
@@ -142,7 +142,7 @@ def test_a_loss_backward_and_a_signal_give_the_same_gradient_to_a_shared_weight(
     _, signal = loss.cross_entropy(explicit.run(spikes(), reduce="mean"), target)
     explicit[0].backward(explicit[1].backward(signal))  # each adds its own
     loss.cross_entropy(net.run(spikes(), reduce="mean"), target)[0].backward()
-    check_gradients(net, explicit)
+    assert_same_gradients(net, explicit)
 
 
 def test_the_input_gradient_is_weighted_by_the_trace_and_summed_for_rates():

@@ -14,7 +14,7 @@ from tracetorch.rules.surrogate import Triangle
 WEIGHT = "layers.0.connection.weight"
 
 
-def close(found, wanted):
+def assert_close(found, wanted):
     assert wanted.abs().max() > 0
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
@@ -28,7 +28,7 @@ def test_weights_use_the_trace_of_their_neuron(row):
         layer(x)
         trace = layer.state.trace.view(groups, BATCH, IN)
         wanted += torch.einsum("bgo,gbi->goi", one.view(BATCH, groups, -1), trace).flatten(0, 1)
-    close(layer.weight.grad, wanted)
+    assert_close(layer.weight.grad, wanted)
 
 
 def learn(rule, signal=None):
@@ -71,8 +71,8 @@ def test_the_gradient_does_not_depend_on_the_chunks(make, reduce, monkeypatch):
         found.append(learned(make(net, surrogate="arctan"), 3, 21, xs=xs, reduce=reduce))
     assert len(found[0]) == 10
     for name, value in found[0].items():
-        close(found[1][name], value)
-        close(found[2][name], value)
+        assert_close(found[1][name], value)
+        assert_close(found[2][name], value)
 
 
 @pytest.mark.usefixtures("chunk")
@@ -85,7 +85,7 @@ def test_eprop_equals_bptt_below_the_readout_and_both_rules_do_in_the_last_layer
     found = learned(rule(make(), surrogate="triangle"), 24, reduce=reduce)
     wanted = learned(BPTT(make(), surrogate="triangle"), 24, reduce=reduce)
     for name in [name for name in wanted if name.endswith(("weight", "bias"))]:
-        close(found[name], wanted[name])
+        assert_close(found[name], wanted[name])
 
 
 def test_with_a_spiking_readout_eprop_has_no_filter_and_equals_ottt():
@@ -96,7 +96,9 @@ def test_with_a_spiking_readout_eprop_has_no_filter_and_equals_ottt():
             draw_weights(layer, -0.2, 0.8)
         return net
 
-    close(learned(EProp(make(), surrogate="arctan"), 24)[WEIGHT], learned(OTTT(make(), surrogate="arctan"), 24)[WEIGHT])
+    assert_close(
+        learned(EProp(make(), surrogate="arctan"), 24)[WEIGHT], learned(OTTT(make(), surrogate="arctan"), 24)[WEIGHT]
+    )
 
 
 def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
@@ -104,7 +106,7 @@ def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
     (feedback,) = rule.feedback_weights()
     other = EProp(lively("LIF-LI"))
     other.net[1].weight.data.copy_(feedback)
-    close(learned(rule, 24)[WEIGHT], learned(other, 24)[WEIGHT])
+    assert_close(learned(rule, 24)[WEIGHT], learned(other, 24)[WEIGHT])
     same, another = (EProp(lively("LIF-LI"), feedback="random", seed=of).feedback_weights()[0] for of in (4, 5))
     assert torch.equal(feedback, same) and not torch.equal(feedback, another)
 
@@ -115,7 +117,7 @@ def test_eligibilities_continue_from_part_to_part_of_a_sequence(between):
     found = learned(EProp(grouped()), 6, *between, 9, *between, 9, window=3)
     wanted = learned(EProp(grouped()), 24, window=3)
     for name in (WEIGHT, "layers.0.connection.bias", "layers.1.connection.weight"):
-        close(found[name], wanted[name])
+        assert_close(found[name], wanted[name])
 
 
 @pytest.mark.usefixtures("chunk")
@@ -128,7 +130,7 @@ def test_a_masked_reset_clears_the_eligibilities_of_its_samples(between):
     alone.forward(spikes()[9:], reduce="mean")
     alone.backward(signal)
     for name, value in gradients(alone.net).items():
-        close(found[name], value)
+        assert_close(found[name], value)
 
 
 def test_a_refused_input_or_signal_changes_nothing():
@@ -138,7 +140,7 @@ def test_a_refused_input_or_signal_changes_nothing():
         with pytest.raises(ValueError, match=r"features|shape"):
             rule.forward(spikes()[..., :-1])
 
-    close(learned(EProp(grouped()), 9, errors, 15)[WEIGHT], learned(EProp(grouped()), 9, 15)[WEIGHT])
+    assert_close(learned(EProp(grouped()), 9, errors, 15)[WEIGHT], learned(EProp(grouped()), 9, 15)[WEIGHT])
 
 
 @torch.no_grad()
@@ -147,4 +149,4 @@ def look(rule):
 
 
 def test_a_forward_without_autograd_ends_all_eligibilities():
-    close(learned(EProp(grouped()), 9, look, 15)[WEIGHT], learned(EProp(grouped()), 9, learn, look, 15)[WEIGHT])
+    assert_close(learned(EProp(grouped()), 9, look, 15)[WEIGHT], learned(EProp(grouped()), 9, learn, look, 15)[WEIGHT])
