@@ -127,7 +127,7 @@ class Race:
         try:
             if not forecast.measured:
                 self._note(runner, max(1, steps // PROBE), forecast)
-            refusal = forecast.refusal(steps, runs=2, room=common.memory_room(runner.device, self.share))
+            refusal = forecast.refusal(steps, runs=3, room=common.memory_room(runner.device, self.share))
             if not refusal:
                 self._note(runner, steps, forecast)
         except Exception as error:
@@ -137,14 +137,12 @@ class Race:
         return refusal
 
     def _note(self, runner: Contender, steps: int, forecast: Forecast) -> None:
-        """Run once and note the cost; the first time, which compiles, run twice and note the second run."""
+        """Run twice and note the faster run: the first one may compile, for each new length again."""
         peak = Peak(runner.device)
         peak.start()
         runner.prepare(self.batches[0][0], steps, 0)
-        runs = [
-            timed(partial(self._steps, runner, steps, 0), runner.device) for _ in range(1 if forecast.measured else 2)
-        ]
-        forecast.note(steps, runs[-1], peak.read())
+        runs = [timed(partial(self._steps, runner, steps, 0), runner.device) for _ in range(2)]
+        forecast.note(steps, min(runs), peak.read())
 
     def _steps(self, runner: Contender, steps: int, number: int) -> None:
         first = number * self.in_a_row
