@@ -1,0 +1,74 @@
+"""Which samples are held out: a fraction, or a condition on a field."""
+
+from __future__ import annotations
+
+import operator
+import re
+from difflib import get_close_matches
+
+import numpy as np
+
+_CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*")
+_ORDERED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def held_out(wanted: float | str, fields: dict[str, np.ndarray], free: np.ndarray, seed: int, key: str) -> np.ndarray:
+    """Return which samples are held out, bool (samples,).
+
+    Args:
+        wanted: a fraction in [0, 1) of the free samples, drawn by the seed; or a condition on a field: "index<5",
+            "speaker=lucas", "speaker=lucas,theo", "speaker!=lucas".
+        fields: columns, (samples,) each.
+        free: the samples that are not held out yet, bool (samples,).
+        key: of the config, for messages.
+    Raises: ValueError for anything else, for a field that does not exist, and if no free sample is left or taken.
+    """
+    if isinstance(wanted, str) and (condition := _CONDITION.fullmatch(wanted)):
+        taken = free & _fits(*condition.groups(), fields, f"{key}={wanted}")
+        if not taken.any():
+            raise ValueError(f"{key}={wanted} holds out no sample: {_values(fields[condition[1]], condition[1])}")
+    else:
+        taken = _fraction(wanted, free, seed, key)
+    if not (free & ~taken).any():
+        raise ValueError(f"{key}={wanted} holds out all samples, and leaves none to train on")
+    return taken
+
+
+def _fraction(wanted: float | str, free: np.ndarray, seed: int, key: str) -> np.ndarray:
+    try:
+        fraction = float(wanted)
+    except ValueError:
+        fraction = -1.0
+    if not 0 <= fraction < 1:
+        raise ValueError(
+            f"{key}={wanted}: give a fraction below 1, such as 0.1, or a condition on a field, such as 'index<5'"
+        )
+    places = np.flatnonzero(free)
+    count = min(len(places), max(1, round(fraction * len(places)))) if fraction else 0
+    taken = np.zeros(len(free), dtype=bool)
+    taken[np.random.default_rng(seed).permutation(places)[:count]] = True
+    return taken
+
+
+def _fits(name: str, sign: str, text: str, fields: dict[str, np.ndarray], given: str) -> np.ndarray:
+    if name not in fields:
+        close = get_close_matches(name, list(fields), 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        there = f"the fields are {', '.join(fields)}" if fields else "these data have no fields"
+        raise ValueError(f"{given}: there is no field {name}, {there}{hint}")
+    column = fields[name]
+    values = [part.strip() for part in text.split(",")]
+    if sign in _ORDERED:
+        try:
+            found: np.ndarray = _ORDERED[sign](column.astype(float), float(text))
+        except ValueError:
+            raise ValueError(f"{given}: {sign} compares numbers; {_values(column, name)}") from None
+        return found
+    same = np.isin(column.astype(str), values)
+    return same if sign == "=" else ~same
+
+
+def _values(column: np.ndarray, name: str) -> str:
+    values = np.unique(column)
+    shown = ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else "")
+    return f"{name} is {shown}"
