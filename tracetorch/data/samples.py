@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+Array = np.ndarray[Any, Any]
 
 
 class Events(NamedTuple):
     """The events of one sample, in order of time."""
 
-    times: np.ndarray  # (events,), float64, seconds from the start of the sample
-    channels: np.ndarray  # (events,), int64
+    times: Array  # (events,), float64, seconds from the start of the sample
+    channels: Array  # (events,), int64
 
 
 class Samples(NamedTuple):
-    """A data set in memory."""
+    """A data set."""
 
-    inputs: Sequence[np.ndarray | Events]
-    """One entry for each sample: an array (steps, channels) or (channels,), float32, or events."""
+    inputs: Sequence[Any]
+    """One entry for each sample: an array (steps, channels) or (channels,), float32; or `Events`."""
     channels: int
     """Number of input channels."""
-    target: Sequence[object]
-    """One entry for each sample: a label (a string or a whole number), a vector of numbers, or an array (steps, …)."""
-    fields: dict[str, np.ndarray]
+    target: Sequence[Any]
+    """One entry for each sample: a string, a number, a vector of numbers, or an array (steps, …)."""
+    fields: dict[str, Array]
     """Columns of strings or numbers, (samples,) each, by which samples can be split; may be empty."""
     names: Sequence[str]
     """What messages call a sample: its file, or its row."""
+    source: str
+    """What messages call the data: their path."""
     dt: float | None = None
     """Seconds from one step of the arrays to the next; None if unknown."""
+    image: tuple[int, int] | None = None
+    """Height and width, if a sample or a step is an image of one channel; None if not."""
+    is_scaled: bool = False
+    """Whether the inputs have a scale that networks can take, such as brightness from 0 to 1."""
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+
+def check_finite(values: Array, what: str) -> None:
+    """Raises: ValueError that names the first value that is not finite."""
+    is_finite = np.isfinite(values)
+    if not is_finite.all():
+        at = tuple(int(index) for index in np.argwhere(~is_finite)[0])
+        raise ValueError(f"{what}{list(at)} is {values[at]}; wanted: finite numbers")

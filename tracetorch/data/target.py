@@ -1,0 +1,137 @@
+"""Targets: a label or values, for a whole sample or at each of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from tracetorch.data.samples import Array, Samples
+from tracetorch.printable import printable
+
+Kind = Literal["auto", "label", "values"]
+At = Literal["auto", "end", "steps"]
+MOST_CLASSES = 10_000
+_SHOWN = 8
+
+
+class Target(NamedTuple):
+    """The targets of all samples, as a loss takes them."""
+
+    is_label: bool
+    at_steps: bool
+    """Whether each step has a target, or each sample."""
+    classes: tuple[str, ...]
+    """Names of the classes; empty for values."""
+    size: int
+    """Number of outputs: classes, or values."""
+    values: Sequence[Array]
+    """For each sample: class number () or values (size,); at steps, (steps,) or (steps, size)."""
+    counted: Sequence[Array] | None
+    """For each sample, bool (steps,): the steps that have a target; None unless at steps."""
+
+
+def as_target(samples: Samples, kind: Kind = "auto", at: At = "auto") -> Target:
+    """Find out what the targets of samples are.
+
+    Args:
+        kind: "label", "values"; "auto": real numbers are values; whole numbers, bools and texts are labels.
+        at: "end": one target for a sample; "steps": one for each of its steps; "auto": for each step if the target of
+            every sample is an array with as many entries as its input has steps.
+    Raises: ValueError that names the sample, says what was found and what is wanted.
+    """
+    parts = [np.asarray(value) for value in samples.target]
+    lengths = [len(value) if isinstance(value, np.ndarray) and value.ndim > 1 else 0 for value in samples.inputs]
+    fits = all(length and part.shape[:1] == (length,) for part, length in zip(parts, lengths, strict=True))
+    if at == "steps" and not fits:
+        wrong = next(n for n, part in enumerate(parts) if not lengths[n] or part.shape[:1] != (lengths[n],))
+        raise ValueError(
+            f"{samples.source}: {samples.names[wrong]} has {lengths[wrong]} steps and a target of shape "
+            f"{parts[wrong].shape}; wanted: a target for each step"
+        )
+    at_steps = fits if at == "auto" else at == "steps"
+    is_label = kind == "label" or (kind == "auto" and all(part.dtype.kind in "iubUS" for part in parts))
+    found = _labels(samples, parts, at_steps) if is_label else _values(samples, parts, at_steps)
+    return found
+
+
+def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
+    for name, part in zip(samples.names, parts, strict=True):
+        if part.ndim != int(at_steps):
+            where = "at each step" if at_steps else "for each sample"
+            raise ValueError(
+                f"{samples.source}: {name} has a target of shape {part.shape}; wanted: one label {where}, or "
+                "task.kind=values for several numbers"
+            )
+        if part.dtype.kind == "f" and not (np.isnan(part) | (part == np.floor(part))).all():
+            raise ValueError(f"{samples.source}: {name} has the target {part}; wanted: whole numbers or texts as labels")
+    texts = [_as_text(part) for part in parts]
+    flat = np.concatenate([np.atleast_1d(text) for text in texts])
+    known = [str(name) for name in np.unique(flat) if name]
+    known.sort(key=lambda name: (0, int(name), "") if _is_whole(name) else (1, 0, name))
+    if len(known) < 2:  # noqa: PLR2004
+        only = f"the only label is {printable(known[0], 40)}" if known else "no sample has a label"
+        raise ValueError(f"{samples.source}: {only}; wanted: at least two classes")
+    if len(known) > MOST_CLASSES:
+        raise ValueError(
+            f"{samples.source} has {len(known):,} different labels; for numbers to be predicted, give task.kind=values"
+        )
+    number = {name: at for at, name in enumerate(known)} | {"": -1}
+    values = [np.vectorize(number.__getitem__, otypes=[np.int64])(text) for text in texts]
+    if not at_steps and any(int(value) < 0 for value in values):
+        missing = next(name for name, value in zip(samples.names, values, strict=True) if int(value) < 0)
+        raise ValueError(f"{samples.source}: {missing} has no label")
+    counted = [value >= 0 for value in values] if at_steps else None
+    return Target(True, at_steps, tuple(known), len(known), [np.maximum(value, 0) for value in values], counted)
+
+
+def _values(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
+    sizes = set()
+    values, counted = list[Array](), list[Array]()
+    for name, part in zip(samples.names, parts, strict=True):
+        if part.dtype.kind not in "fiub" or part.ndim > 1 + at_steps:
+            raise ValueError(
+                f"{samples.source}: {name} has a target of {part.dtype} and shape {part.shape}; wanted: numbers, "
+                f"{'(steps,) or (steps, values)' if at_steps else 'one or (values,)'}"
+            )
+        value = part.astype(np.float32)
+        value = value[..., None] if value.ndim == int(at_steps) else value
+        is_given = ~np.isnan(value).any(axis=-1)
+        if np.isinf(value).any() or not (at_steps or is_given):
+            raise ValueError(f"{samples.source}: {name} has the target {value.ravel()[:_SHOWN]}; wanted: finite numbers")
+        sizes.add(value.shape[-1])
+        values.append(np.nan_to_num(value))
+        counted.append(is_given)
+    if len(sizes) > 1:
+        raise ValueError(f"{samples.source}: samples have {' or '.join(map(str, sorted(sizes)))} values as target")
+    return Target(False, at_steps, (), sizes.pop(), values, counted if at_steps else None)
+
+
+def _as_text(part: Array) -> Array:
+    """Labels as texts; "" for none: an empty text, NaN, or −1 where other labels are whole numbers."""
+    if part.dtype.kind == "S":
+        return np.char.decode(part, "utf-8", "replace")
+    if part.dtype.kind in "fi":
+        whole = np.where(np.isnan(part), -1, part).astype(np.int64) if part.dtype.kind == "f" else part
+        return np.where(whole == -1, "", whole.astype(str)) if part.ndim else np.asarray("" if whole == -1 else str(whole))
+    return np.asarray(part.astype(np.int64) if part.dtype.kind == "b" else part).astype(str)
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19  # noqa: PLR2004
+
+
+def describe(target: Target) -> str:
+    """What a network is to predict, in words."""
+    what = f"{len(target.classes)} classes" if target.is_label else f"{target.size} value{'s' * (target.size > 1)}"
+    return f"{what} {'at each step' if target.at_steps else 'for each sample'}"
+
+
+def counts(target: Target, chosen: Array) -> Any:
+    """Return how many samples (or steps) of each class there are. Args: chosen: sample numbers."""
+    every = [
+        target.values[n][target.counted[n]] if target.counted is not None else target.values[n].reshape(1)
+        for n in chosen
+    ]
+    return np.bincount(np.concatenate(every), minlength=target.size) if every else np.zeros(target.size, dtype=int)
