@@ -56,7 +56,7 @@ def _single(overrides: list[str], config_dir: Path | None, trust: list[str], sho
     if config_dir is not None:
         check_trusted(composed.config, config_dir, trust)
     check_new(composed.config)
-    display = Display(composed.experiment, note_of(composed.choices, config_dir))
+    display = Display(composed.experiment, composed.suggested or note_of(composed.choices, config_dir))
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)
 

@@ -31,7 +31,7 @@ def command(
             raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
         check_trusted(composed.config, config_dir, trust)
     check_new(composed.config)
-    note = note_of(composed.choices, config_dir)
+    note = composed.suggested or note_of(composed.choices, config_dir)
     say(
         f"# experiment: {composed.experiment}",
         *([f"# {note}"] if note else []),

@@ -83,6 +83,8 @@ class Gradient:
             self._example = example_of_scores(observation, _actions(task, observation.shape[0]), loss, window)
         else:
             batch = next(task.eval_batches("validation"), None) or task.train_batch(0)
+            if batch.counted is not None:
+                raise ValueError("diagnostics=gradient needs one target for each sample, and samples of one length")
             self._example = Example(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
 
     def look(self, run: Run, update: int, *, last: bool) -> None:

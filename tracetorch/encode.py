@@ -18,7 +18,17 @@ from tracetorch.backends import LazySpikes
 from tracetorch.backends.rng import mix_seed
 from tracetorch.modes import check_tensor, whole
 
-__all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "population", "two_sided"]
+__all__ = [
+    "ENCODERS",
+    "Stream",
+    "constant",
+    "latency",
+    "level_crossing",
+    "mix_seed",
+    "poisson",
+    "population",
+    "two_sided",
+]
 
 
 class Stream:
@@ -195,6 +205,34 @@ def two_sided(values: Tensor) -> Tensor:
     """
     check_tensor(values, "values to encode")
     return torch.cat([values.clamp(min=0), (-values).clamp(min=0)], dim=-1)
+
+
+def level_crossing(values: Tensor, level: float) -> Tensor:
+    """Spikes where a signal has risen, or fallen, by a level since its last spike (delta modulation).
+
+        up: x(t) ≥ reference + level, then reference += level;    down: x(t) ≤ reference − level, then reference −= level
+
+    The reference begins at the first value. A step has at most one spike for each direction, so a jump of several
+    levels gives spikes at several steps.
+
+    Args: values: real numbers, (time, batch, channels). level: above 0, in units of the values.
+    Returns: 0 and 1, (time, batch, 2·channels): spikes up of all channels, then spikes down of all.
+    Raises: ValueError for a level that is not above 0, or another shape.
+    Example:
+        >>> level_crossing(torch.tensor([0.0, 0.6, 1.2, 1.1, 0.0])[:, None, None], 0.5)[:, 0].tolist()
+        [[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    """
+    check_tensor(values, "values to encode")
+    if values.ndim != 3:
+        raise ValueError(f"values to encode have the shape (time, batch, channels), got {tuple(values.shape)}")
+    if not level > 0:
+        raise ValueError(f"level must be above 0, got {level:g}")
+    reference, found = values[0].clone(), []
+    for value in values:
+        up, down = value >= reference + level, value <= reference - level
+        reference += level * (up.to(values.dtype) - down.to(values.dtype))
+        found.append(torch.cat([up, down], dim=-1))
+    return torch.stack(found).to(values.dtype)
 
 
 # ── functions that make streams: not lambdas, which cannot be pickled ───────────────────────────────────────────────

@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
 from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options, search_path_entry
+from tracetorch.cli.adapter.suggesting import in_words, suggestions
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.suggest import has, no_such_key
@@ -37,6 +38,7 @@ class Composed(NamedTuple):
     config: dict[str, Any]
     experiment: str  # its name; see `experiment_name`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, if known
+    suggested: str = ""  # what was chosen because it suits the user's data, in a sentence
 
     @property
     def yaml(self) -> str:
@@ -63,13 +65,22 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
         bases: cache that this call reads and extends.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
-    config, experiment, choices = _composed(overrides, config_dir, {} if bases is None else bases)
-    return Composed(_resolved(config), experiment, choices)
+    bases = {} if bases is None else bases
+    config, experiment, choices = _composed(overrides, config_dir, bases)
+    resolved = _resolved(config)
+    if suggested := suggestions(resolved, [parse(line).key_or_group for line in overrides]):
+        lines = [f"{each.key}={each.value}" for each in suggested]
+        config, experiment, choices = _composed([*lines, *overrides], config_dir, bases)
+        return Composed(_resolved(config), experiment, choices, in_words(suggested))
+    return Composed(resolved, experiment, choices)
 
 
 def template(overrides: list[str]) -> Template:
     """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
     config, experiment, choices = _composed(overrides, None, {})
+    if suggested := suggestions(_resolved(config), [parse(line).key_or_group for line in overrides]):
+        lines = [f"{each.key}={each.value}" for each in suggested]
+        config, experiment, choices = _composed([*lines, *overrides], None, {})
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices)
 

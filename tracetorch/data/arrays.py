@@ -83,7 +83,9 @@ def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:
     if is_padded:
         return [sample[:length] for sample, length in zip(values, lengths, strict=True)]
     if int(lengths.sum()) != len(values):
-        raise ValueError(f"{path}: {LENGTHS} add up to {int(lengths.sum()):,} steps, and the inputs hold {len(values):,}")
+        raise ValueError(
+            f"{path}: {LENGTHS} add up to {int(lengths.sum()):,} steps, and the inputs hold {len(values):,}"
+        )
     return np.split(values, np.cumsum(lengths)[:-1])
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tracetorch.data.container import opened
+from tracetorch.data.container import Container
 from tracetorch.data.pattern import Pattern, columns
 from tracetorch.data.samples import Samples
-
-_MOST_LISTED = 60  # characters of a name in a message
 
 
 class Bands(NamedTuple):
@@ -21,17 +19,22 @@ class Bands(NamedTuple):
 
     Frames are windows of `window` seconds, evenly spaced from the start to the end of the recording: `frames` of them,
     so that each recording is stretched to the same number of steps; or, with `hop`, one every `hop` seconds.
-    Bands are triangular filters, evenly spaced on the mel scale, m = 2595·log10(1 + f/700), from `low` Hz to half the
-    sample rate. The log of their power is standardized over the recording.
+    Bands are triangular filters, evenly spaced on the mel scale, m = 2595·log10(1 + f/700), or gammatone filters of
+    fourth order, evenly spaced on the scale of equivalent rectangular bandwidths; from `low` Hz to half the sample rate.
+    The input is max(0, ½z + ½), where z is the log power, standardized over the recording.
 
-    Source: for the scale, O'Shaughnessy (1987), Speech communication: human and machine, Addison-Wesley.
+    Source: for mel, O'Shaughnessy (1987), Speech communication: human and machine, Addison-Wesley; for gammatone,
+        Glasberg, Moore (1990), doi:10.1016/0378-5955(90)90170-T, and Patterson et al. (1987), An efficient auditory
+        filterbank based on the gammatone function.
     """
 
     bands: int = 40
+    scale: Literal["mel", "gammatone"] = "mel"
     frames: int | None = 64
-    hop: float = 0.01
+    hop: float | None = None
     window: float = 0.032
     low: float = 50.0
+    sample_rate: int | None = None  # to which recordings are converted; None: theirs, which must then be the same
 
 
 def mel_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
@@ -47,6 +50,19 @@ def mel_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
     return filters / filters.sum(axis=1, keepdims=True)
 
 
+def gammatone_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
+    """Return the power response of fourth-order gammatone filters, (bands, bins), each with the sum 1."""
+    ends = 21.4 * np.log10(1 + 0.00437 * np.array([low, rate / 2]))
+    centres = (10 ** (np.linspace(*ends, bands + 2)[1:-1] / 21.4) - 1) / 0.00437
+    width = 1.019 * 24.7 * (1 + 0.00437 * centres)
+    frequency = np.linspace(0, rate / 2, bins)
+    filters = (1 + ((frequency - centres[:, None]) / width[:, None]) ** 2) ** -4.0
+    return filters / filters.sum(axis=1, keepdims=True)
+
+
+_FILTERS = {"mel": mel_filters, "gammatone": gammatone_filters}
+
+
 def _mel(hertz: float) -> float:
     return float(2595 * np.log10(1 + hertz / 700))
 
@@ -56,16 +72,19 @@ def _hertz(mel: np.ndarray) -> np.ndarray:
 
 
 def band_powers(sound: np.ndarray, rate: float, how: Bands) -> np.ndarray:
-    """Return the standardized log power of each band in each frame, (frames, bands), float32."""
+    """Return the input of each band in each frame, (frames, bands), float32; see `Bands`."""
     length = max(16, round(how.window * rate))
-    count = how.frames or max(1, round(len(sound) / (how.hop * rate)))
-    padded = np.pad(sound, (length // 2, length - length // 2))
-    starts = np.linspace(0, max(0, len(sound) - 1), count).round().astype(int)
+    padded = np.pad(sound, (0, max(0, length - len(sound))))
+    last = len(padded) - length
+    if how.hop is None:
+        starts = np.linspace(0, last, how.frames or 1).astype(int)
+    else:
+        starts = np.arange(0, last + 1, max(1, round(how.hop * rate)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, length)[starts] * np.hanning(length)
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2
-    logs = np.log(power @ mel_filters(how.bands, rate, power.shape[1], how.low).T + 1e-10)
+    logs = np.log(power @ _FILTERS[how.scale](how.bands, rate, power.shape[1], how.low).T + 1e-8)
     spread = logs.std()
-    return ((logs - logs.mean()) / (spread if spread > 0 else 1)).astype(np.float32)
+    return np.maximum(0.5 * (logs - logs.mean()) / (spread if spread > 0 else 1) + 0.5, 0).astype(np.float32)
 
 
 def read_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
@@ -95,31 +114,34 @@ def read_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
     return sound, int(rate)
 
 
-def read_audio(path: Path, pattern: str, target: str = "label", how: Bands | None = None) -> Samples:
-    """Read the wav files of a folder or a zip archive whose names fit a pattern.
+def read_audio(container: Container, pattern: Pattern, target: str = "label", how: Bands | None = None) -> Samples:
+    """Read the wav files of a folder or an archive whose names fit a pattern.
 
-    Args: pattern: see `Pattern`. target: the field that is the label. how: the features.
+    Args: target: the field of the pattern that is the label. how: the features.
     Raises: OSError; ValueError that says what was found and what is wanted.
     """
-    how, names = how or Bands(), Pattern(pattern)
-    if target not in names.names:
-        raise ValueError(f"pattern={pattern} has no field {{{target}}}; it has {', '.join(names.names)}")
-    with opened(path) as container:
-        found = [(name, fields) for name in container.names if (fields := names.match(name)) is not None]
-        if not found:
-            some = next((name for name in container.names), None)
-            there = f"such as {some[:_MOST_LISTED]}" if some else "it is empty"
-            raise ValueError(f"{path}: none of {len(container.names):,} files fits pattern={pattern}; {there}")
-        inputs, rates = [], {}
-        for name, _ in found:
-            sound, rate = read_wav(container.read(name), f"{path}: {name}")
-            rates.setdefault(rate, name)
-            if len(rates) > 1:
-                (first, one), (second, other) = rates.items()
-                raise ValueError(
-                    f"{path}: {one} has {first} samples per second, {other} has {second}: convert them to one rate"
-                )
-            inputs.append(band_powers(sound, rate, how))
+    how, path = how or Bands(), container.path
+    found = pattern.matching(container)
+    inputs, rates = [], dict[int, str]()
+    for name, _ in found:
+        sound, rate = read_wav(container.read(name), f"{path}: {name}")
+        if how.sample_rate is not None and rate != how.sample_rate:
+            sound, rate = _resampled(sound, rate, how.sample_rate), how.sample_rate
+        rates.setdefault(rate, name)
+        if len(rates) > 1:
+            (first, one), (second, other) = rates.items()
+            raise ValueError(
+                f"{path}: {one} has {first} samples a second, {other} has {second}: give task.sample_rate={min(rates)}"
+            )
+        inputs.append(band_powers(sound, rate, how))
     fields = columns(fields for _, fields in found)
-    dt = None if how.frames else how.hop
-    return Samples(inputs, how.bands, list(fields[target]), fields, [name for name, _ in found], dt)
+    names = [name for name, _ in found]
+    stacked: Any = np.stack(inputs) if how.hop is None else inputs
+    return Samples(stacked, how.bands, list(fields[target]), fields, names, str(path), how.hop, is_scaled=True)
+
+
+def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    from scipy.signal import resample_poly  # noqa: PLC0415
+
+    common = math.gcd(rate, wanted)
+    return np.asarray(resample_poly(sound, wanted // common, rate // common), dtype=np.float32)

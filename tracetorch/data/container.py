@@ -49,7 +49,9 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
-        found = (one for one in path.rglob("*") if not any(part.startswith(".") for part in one.relative_to(path).parts))
+        found = (
+            one for one in path.rglob("*") if not any(part.startswith(".") for part in one.relative_to(path).parts)
+        )
         self.names = sorted(
             one.relative_to(path).as_posix() for one in found if one.is_file() and not files.leads_out(one, path)
         )

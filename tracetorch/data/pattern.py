@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tracetorch.data.container import Container
+from tracetorch.printable import printable
+
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
@@ -27,7 +30,7 @@ class Pattern:
     def __init__(self, text: str):
         names = _FIELD.findall(text)
         if not names:
-            raise ValueError(f"pattern={text}: a pattern has a field in braces, such as {{label}}_{{index}}.wav")
+            raise ValueError(f"task.pattern={text}: a pattern has a field in braces, such as {{label}}_{{index}}.wav")
         pieces, seen, end = [], set[str](), 0
         for found in _FIELD.finditer(text):
             name = found[1]
@@ -37,6 +40,17 @@ class Pattern:
         self.text, self.names = text, list(dict.fromkeys(names))
         self._depth = text.count("/") + 1
         self._compiled = re.compile("".join(pieces) + re.escape(text[end:]))
+
+    def matching(self, container: Container) -> list[tuple[str, dict[str, str]]]:
+        """Return the files of a container that fit, each with its fields. Raises: ValueError if none fits."""
+        found = [(name, fields) for name in container.names if (fields := self.match(name)) is not None]
+        if not found:
+            first = next(iter(container.names), None)
+            there = f"such as {printable(first, 60)}" if first else "it is empty"
+            raise ValueError(
+                f"{container.path}: none of {len(container.names):,} files fits task.pattern={self.text}; {there}"
+            )
+        return found
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path by name; None if it does not fit. Args: path: with "/" between its parts."""

@@ -12,7 +12,9 @@ _CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*")
 _ORDERED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
-def held_out(wanted: float | str, fields: dict[str, np.ndarray], free: np.ndarray, seed: int, key: str) -> np.ndarray:
+def held_out(
+    wanted: float | str, fields: dict[str, np.ndarray], free: np.ndarray, *, seed: int | None, key: str
+) -> np.ndarray:
     """Return which samples are held out, bool (samples,).
 
     Args:
@@ -20,6 +22,7 @@ def held_out(wanted: float | str, fields: dict[str, np.ndarray], free: np.ndarra
             "speaker=lucas", "speaker=lucas,theo", "speaker!=lucas".
         fields: columns, (samples,) each.
         free: the samples that are not held out yet, bool (samples,).
+        seed: of the drawn samples; None: the last ones.
         key: of the config, for messages.
     Raises: ValueError for anything else, for a field that does not exist, and if no free sample is left or taken.
     """
@@ -34,10 +37,10 @@ def held_out(wanted: float | str, fields: dict[str, np.ndarray], free: np.ndarra
     return taken
 
 
-def _fraction(wanted: float | str, free: np.ndarray, seed: int, key: str) -> np.ndarray:
+def _fraction(wanted: float | str, free: np.ndarray, seed: int | None, key: str) -> np.ndarray:
     try:
         fraction = float(wanted)
-    except ValueError:
+    except (ValueError, TypeError):
         fraction = -1.0
     if not 0 <= fraction < 1:
         raise ValueError(
@@ -46,7 +49,8 @@ def _fraction(wanted: float | str, free: np.ndarray, seed: int, key: str) -> np.
     places = np.flatnonzero(free)
     count = min(len(places), max(1, round(fraction * len(places)))) if fraction else 0
     taken = np.zeros(len(free), dtype=bool)
-    taken[np.random.default_rng(seed).permutation(places)[:count]] = True
+    order = places[::-1] if seed is None else np.random.default_rng(seed).permutation(places)
+    taken[order[:count]] = True
     return taken
 
 

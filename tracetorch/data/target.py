@@ -52,8 +52,7 @@ def as_target(samples: Samples, kind: Kind = "auto", at: At = "auto") -> Target:
         )
     at_steps = fits if at == "auto" else at == "steps"
     is_label = kind == "label" or (kind == "auto" and all(part.dtype.kind in "iubUS" for part in parts))
-    found = _labels(samples, parts, at_steps) if is_label else _values(samples, parts, at_steps)
-    return found
+    return _labels(samples, parts, at_steps) if is_label else _values(samples, parts, at_steps)
 
 
 def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
@@ -65,7 +64,9 @@ def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
                 "task.kind=values for several numbers"
             )
         if part.dtype.kind == "f" and not (np.isnan(part) | (part == np.floor(part))).all():
-            raise ValueError(f"{samples.source}: {name} has the target {part}; wanted: whole numbers or texts as labels")
+            raise ValueError(
+                f"{samples.source}: {name} has the target {part}; wanted: whole numbers or texts as labels"
+            )
     texts = [_as_text(part) for part in parts]
     flat = np.concatenate([np.atleast_1d(text) for text in texts])
     known = [str(name) for name in np.unique(flat) if name]
@@ -99,7 +100,9 @@ def _values(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
         value = value[..., None] if value.ndim == int(at_steps) else value
         is_given = ~np.isnan(value).any(axis=-1)
         if np.isinf(value).any() or not (at_steps or is_given):
-            raise ValueError(f"{samples.source}: {name} has the target {value.ravel()[:_SHOWN]}; wanted: finite numbers")
+            raise ValueError(
+                f"{samples.source}: {name} has the target {value.ravel()[:_SHOWN]}; wanted: finite numbers"
+            )
         sizes.add(value.shape[-1])
         values.append(np.nan_to_num(value))
         counted.append(is_given)
@@ -114,18 +117,14 @@ def _as_text(part: Array) -> Array:
         return np.char.decode(part, "utf-8", "replace")
     if part.dtype.kind in "fi":
         whole = np.where(np.isnan(part), -1, part).astype(np.int64) if part.dtype.kind == "f" else part
-        return np.where(whole == -1, "", whole.astype(str)) if part.ndim else np.asarray("" if whole == -1 else str(whole))
+        return (
+            np.where(whole == -1, "", whole.astype(str)) if part.ndim else np.asarray("" if whole == -1 else str(whole))
+        )
     return np.asarray(part.astype(np.int64) if part.dtype.kind == "b" else part).astype(str)
 
 
 def _is_whole(text: str) -> bool:
     return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19  # noqa: PLR2004
-
-
-def describe(target: Target) -> str:
-    """What a network is to predict, in words."""
-    what = f"{len(target.classes)} classes" if target.is_label else f"{target.size} value{'s' * (target.size > 1)}"
-    return f"{what} {'at each step' if target.at_steps else 'for each sample'}"
 
 
 def counts(target: Target, chosen: Array) -> Any:

@@ -61,8 +61,8 @@ class Rule(RefusesFormerReset, ABC):
         """Add to the gradient of every trainable parameter.
 
         Args:
-            signal: dL/d output of `forward`, (batch, out_features): of the mean or, without `reduce`, of the last step.
-                Rules that go back through time also take a signal for every step, (time, batch, out_features).
+            signal: dL/d output of `forward`, (batch, out_features): of the mean or, without `reduce`, of the last step;
+                or, without `reduce`, of every step, (time, batch, out_features).
             at: the variable of this derivative: "output", or "logits" if `takes_logits`.
         """
 

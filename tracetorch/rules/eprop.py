@@ -195,8 +195,8 @@ class EProp(TwoPassRule):
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         """Run a stretch again, for its eligibilities, and add the gradients of the signal."""
-        xs, first, step_weight, start_states, first_states = recording
-        (*hidden, readout), states, readout_state = self.net, list(start_states), first_states[-1]
+        xs, first = recording.xs, recording.first
+        (*hidden, readout), states, readout_state = self.net, list(recording.start_states), recording.first_states[-1]
         kappa, feedback, eligibilities = self._kappa(), self.feedback_weights(), self._eligibilities
         for start, part in chunks(xs):
             for eligibility in eligibilities:
@@ -209,7 +209,10 @@ class EProp(TwoPassRule):
             if signal is not None and stop > first:
                 counted = values[max(0, first - start) :]
                 top = run_stepwise(readout, counted, readout_state, self.surrogate)
-                readout_state, delta = top.after, top.vjp((signal * step_weight).repeat(len(counted), 1))
+                readout_state, delta = (
+                    top.after,
+                    top.vjp(signal[stop - first - len(counted) : stop - first].flatten(0, 1)),
+                )
                 top.learn(delta)
                 deltas = delta.new_zeros(*values.shape[:2], delta.shape[1])
                 deltas[-len(counted) :] = delta.view(*counted.shape[:2], -1)

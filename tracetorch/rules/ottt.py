@@ -35,14 +35,13 @@ class OTTT(TwoPassRule):
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         assert signal is not None
-        xs, first, step_weight, _, first_states = recording
-        states = list(first_states)
-        for _, part in chunks(xs[first:]):
+        xs, first, states = recording.xs, recording.first, list(recording.first_states)
+        for start, part in chunks(xs[first:]):
             graphs, values = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
             for number, layer in enumerate(self.net):
                 graphs.append(run_stepwise(layer, values, states[number], self.surrogate))
                 states[number], values = graphs[number].after, graphs[number].outputs
-            delta = (signal * step_weight).repeat(len(part), 1)
+            delta = signal[start : start + len(part)].flatten(0, 1)
             for graph in reversed(graphs):
                 delta = graph.vjp(delta)
                 graph.learn(delta)

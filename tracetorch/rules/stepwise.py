@@ -32,6 +32,7 @@ class Recording(NamedTuple):
     step_weight: float  # of each counted step in the output: 1 / their number
     start_states: list[LayerState]  # the state of every layer before the stretch
     first_states: list[LayerState]  # the state of every layer before step `first`
+    is_every_step: bool  # whether the output holds every step, not their mean
 
 
 @unaffected
@@ -45,12 +46,14 @@ def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int
     start_states = _states_of(net, xs)
     first = count - (1 if reduce is None else window or count)
     if first <= 0:
-        return net.run(xs, reduce=reduce, window=window), Recording(xs, 0, 1 / count, start_states, start_states)
+        return net.run(xs, reduce=reduce, window=window), Recording(
+            xs, 0, 1 / count, start_states, start_states, reduce is None
+        )
     early = net.run(xs[:first], reduce=reduce, window=None if reduce is None else 1)
     first_states = _states_of(net, xs)
     late = net.run(xs[first:], reduce=reduce)
     output = torch.cat([early, late]) if reduce is None else late
-    return output, Recording(xs, first, 1 / (count - first), start_states, first_states)
+    return output, Recording(xs, first, 1 / (count - first), start_states, first_states, reduce is None)
 
 
 def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
@@ -100,7 +103,7 @@ class TwoPassRule(Rule):
         """Add to the gradient of every trainable parameter, once for each `forward`.
 
         Args: signal: dL/d output of `forward`, (batch, out_features): of the mean, or, without `reduce`, of the last
-            step.
+            step; or, without `reduce`, of every step, (time, batch, out_features).
         Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape.
         """
         check_at(self, at)
@@ -108,15 +111,23 @@ class TwoPassRule(Rule):
             raise RuntimeError(
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
-        wanted = (len(self._recording.start_states[0].steps), self.net.out_features)
-        if signal.shape != wanted:
+        recording, steps = self._recording, len(self._recording.xs)
+        wanted = (len(recording.start_states[0].steps), self.net.out_features)
+        if signal.shape == (steps, *wanted) and recording.is_every_step:
+            recording = recording._replace(first=0, first_states=recording.start_states)
+        elif signal.shape == wanted:
+            signal = (signal * recording.step_weight).expand(steps - recording.first, *wanted)
+        else:
             raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
-        recording, self._recording = self._recording, None
+        self._recording = None
         self._second_pass(recording, signal)
 
     @abstractmethod
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        """Run a stretch again, and add the gradients of the signal, (batch, out_features), if there is one."""
+        """Run a stretch again, and add the gradients of the signal, if there is one.
+
+        Args: signal: at each counted step, (steps from `first` on, batch, out_features).
+        """
 
 
 # ── each step alone ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -25,5 +25,10 @@ class Trace(Rule):
 
     @without_graph
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
-        """Add to the gradient of every trainable parameter; see `Sequential.backward`."""
+        """Add to the gradient of every trainable parameter; see `Sequential.backward`.
+
+        Args: signal: of every step, (time, batch, out_features), too; the present trace then stands for that of each
+            step, which is exact for a `forward` of one step.
+        """
+        signal = signal.sum(dim=0) if signal.ndim == 3 else signal
         self.net.backward(signal, at=at, return_input_grad=False)

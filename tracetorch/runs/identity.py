@@ -10,17 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, open_regular
+from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, leads_out, open_regular
 from tracetorch.renamed import former
 from tracetorch.runs.records import to_json
 
-READERS = {"MNIST": "source", "SequentialMNIST": "source"}
-"""Tasks of traceTorch that read files, and the argument that names the folder."""
+READERS = {"MNIST": ("source",), "SequentialMNIST": ("source",), "File": ("path", "test")}
+"""Tasks of traceTorch that read files, and the arguments that name a file or a folder."""
 
 DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """The files that these tasks read, each gzipped or not."""
 
 RESERVED = ("sample", "download")  # sources that are not folders: their content is the same everywhere
+_MOST_FILES = 1_000_000
 _CHUNK = 1 << 20
 
 
@@ -34,12 +35,22 @@ def data_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def content_hash(source: str) -> str | None:
-    """A short hash of the MNIST files in a folder; None if one is missing or cannot be read."""
+    """A short hash of a file, of the MNIST files in a folder, or of all files in another folder.
+
+    Returns: None if there is no such file, or if one cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         folder = expanded(source)
-        for name in DIGITS:
-            path = find_idx(folder, name) or folder / name
+        digits = [find_idx(folder, name) for name in DIGITS]
+        if None not in digits:
+            paths = [path for path in digits if path is not None]
+        elif folder.is_dir():
+            paths = sorted(path for path in folder.rglob("*") if path.is_file() and not leads_out(path, folder))
+            digest.update("\0".join(path.relative_to(folder).as_posix() for path in paths).encode(errors="replace"))
+        else:
+            paths = [folder]
+        for path in paths[:_MOST_FILES]:
             with open_regular(path) as file:
                 stat = os.fstat(file.fileno())
             if stat.st_size > MOST_DATA_BYTES:
@@ -67,10 +78,10 @@ def _sources(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """Dotted keys of a config that name data, and their values."""
     if isinstance(node, Mapping):
         module, _, name = str(node.get("_target_", "")).rpartition(".")
-        argument = READERS.get(name) if f"{module}.".startswith("tracetorch.tasks.") else None
-        value = node.get(argument) if argument else None
-        if isinstance(value, str) and value not in RESERVED:
-            yield f"{path}{argument}", value
+        for argument in READERS.get(name, ()) if f"{module}.".startswith("tracetorch.tasks.") else ():
+            value = node.get(argument)
+            if isinstance(value, str) and value not in RESERVED:
+                yield f"{path}{argument}", value
         for key, inner in node.items():
             yield from _sources(inner, f"{path}{key}.")
     elif isinstance(node, list | tuple):

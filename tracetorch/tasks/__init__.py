@@ -2,10 +2,12 @@
 
 from tracetorch.tasks.cue_accumulation import CueAccumulation
 from tracetorch.tasks.environment import Environment, Outcome
+from tracetorch.tasks.file import File
 from tracetorch.tasks.gym import Gym
 from tracetorch.tasks.mnist import MNIST, SequentialMNIST
 from tracetorch.tasks.patterns import Patterns
 from tracetorch.tasks.poisson_clicks import PoissonClicks
+from tracetorch.tasks.sampled import SampledTask
 from tracetorch.tasks.store_recall import StoreRecall
 from tracetorch.tasks.task import Batch, Task
 from tracetorch.tasks.wrappers import Blocks, Reversal, RewardedTask
@@ -16,12 +18,14 @@ __all__ = [
     "Blocks",
     "CueAccumulation",
     "Environment",
+    "File",
     "Gym",
     "Outcome",
     "Patterns",
     "PoissonClicks",
     "Reversal",
     "RewardedTask",
+    "SampledTask",
     "SequentialMNIST",
     "StoreRecall",
     "Task",

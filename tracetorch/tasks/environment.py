@@ -107,7 +107,6 @@ class Environment(BaseTask, RefusesFormerReset):
 
         Default: load nothing.
         """
-        del state
 
 
 def check_actions(action: Tensor, num_envs: int, actions: int) -> Tensor:

@@ -14,6 +14,7 @@ from tracetorch.nn import Sequential
 from tracetorch.nn.network import state_aside
 from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
+from tracetorch.tasks.counted import counted_loss, mean_output
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.task import Task, Trials, means
 
@@ -43,9 +44,17 @@ def evaluate(
     total_loss, count = 0.0, 0
     for batch in task.eval_batches(split):
         learner.reset()
-        output = learner.forward(batch.xs, reduce="mean", window=window)
-        rows = len(batch.target)
-        total_loss, count = total_loss + float(loss(output, batch.target)[0]) * rows, count + rows
+        if batch.counted is None:
+            output = learner.forward(batch.xs, reduce="mean", window=window)
+            rows = len(batch.target)
+            total_loss, count = total_loss + float(loss(output, batch.target)[0]) * rows, count + rows
+        else:
+            output = learner.forward(batch.xs)
+            found = counted_loss(loss, output, batch, 0, window)
+            if found is not None:
+                total_loss, count = total_loss + float(found.loss) * found.rows, count + found.rows
+            if not batch.at_steps:
+                output = mean_output(output, batch.counted, window)[0]
         columns.append({name: value.cpu() for name, value in task.score(output, batch).items()})
     learner.reset()
     if not count:

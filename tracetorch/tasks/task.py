@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -61,13 +61,29 @@ class BaseTask(TakesFormerTaskNames, ABC):
         """Return height and width if the input is an image, to draw receptive fields; None if not."""
         return None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a test needs of the training data, such as the scale of the inputs; by default, nothing.
+
+        An environment also returns its state; see `Environment.state_dict`.
+        """
+        return {}
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        """Load the parts of a `state_dict` that a test needs; by default, nothing."""
+        del state
+
 
 class Batch(NamedTuple):
     """A batch of trials."""
 
     xs: Stream  # the input, (time, batch, input_size)
-    target: Tensor  # for the loss: indices (batch,) or values (batch, output_size)
+    target: Tensor
+    """For the loss: indices (batch,) or values (batch, output_size); at steps, (time, batch) or (time, batch, …)."""
     conditions: Trials  # further properties of each trial, such as its difficulty: (batch,) each
+    counted: Tensor | None = None
+    """Bool, (time, batch): the steps of which the output counts; None: all, or those of the readout window."""
+    at_steps: bool = False
+    """Whether each counted step has a target of its own, or each trial has one."""
 
 
 class Task(BaseTask):
@@ -94,7 +110,8 @@ class Task(BaseTask):
     def score(self, output: Tensor, batch: Batch) -> Trials:
         """Return the results of the trials: the columns named in `metrics`, and the columns that the figures need.
 
-        Args: output: the network's mean output over the readout window, (batch, output_size).
+        Args: output: the network's mean output over the readout window, (batch, output_size); for a batch with targets
+            at steps, the output at every step, (time, batch, output_size).
         """
 
     def context(self, number: int) -> int:
@@ -104,8 +121,13 @@ class Task(BaseTask):
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         """Return a batch of one trial to draw, and its named intervals (start, stop, in steps)."""
-        xs, target, conditions = next(self.eval_batches("test"))
-        return Batch(first_sample(xs), target[:1], {name: value[:1] for name, value in conditions.items()}), {}
+        batch = next(self.eval_batches("test"))
+        xs = first_sample(batch.xs)
+        conditions = {name: value[:1] for name, value in batch.conditions.items()}
+        if batch.counted is None:
+            return Batch(xs, batch.target[:1], conditions), {}
+        target = batch.target[:, :1] if batch.at_steps else batch.target[:1]
+        return Batch(xs, target, conditions, batch.counted[:, :1], batch.at_steps), {}
 
 
 class DrawnTask(Task):

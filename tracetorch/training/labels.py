@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from tracetorch.modes import kind_of
 from tracetorch.runs import Run
+from tracetorch.tasks.counted import counted_loss, mean_output
 from tracetorch.tasks.evaluate import evaluate
-from tracetorch.tasks.task import means
+from tracetorch.tasks.task import Batch, Task, means
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
 from tracetorch.training.setup import Setup
@@ -26,7 +30,9 @@ class LabelStep(Step):
     def rehearse(self) -> None:
         batch = self.task.train_batch(0)
         self.learner.reset()
-        result = self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
+        output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
+        target = batch.target[-1] if batch.at_steps else batch.target
+        result = self.loss(output, target)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(
                 "a loss gives (loss, signal), where signal is its derivative with respect to the output, as "
@@ -42,6 +48,16 @@ class LabelStep(Step):
         report(run, self.learner, self.task, self.loss, self.window, figures=figures)
 
 
+class OfTask:
+    """The part of a checkpoint that a test needs of the task; a resumed run makes it from its data again."""
+
+    def __init__(self, task: Task):
+        self.state_dict = task.state_dict
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load nothing."""
+
+
 class LabelledSequences(LabelStep):
     """One update: a batch of sequences, each with its label.
 
@@ -54,10 +70,14 @@ class LabelledSequences(LabelStep):
         super().__init__(setup)
         self.learn_every, self.update_every = learn_every, update_every
         self.logged, self.parts = tuple(self.task.metrics), {"rule": self.learner}
+        if self.task.state_dict():
+            self.parts["task"] = OfTask(self.task)
 
     def __call__(self, number: int) -> Update:
         batch = self.task.train_batch(number - 1)
         self.learner.reset()
+        if batch.counted is not None:
+            return self._learn_counted(number, batch, batch.counted)
         for segment in batch.xs.split(self.update_every or batch.xs.steps):
             self.optimizer.zero_grad()
             for part in segment.split(self.learn_every or segment.steps):
@@ -69,6 +89,31 @@ class LabelledSequences(LabelStep):
             self.step_optimizer(number)
         values = means(self.task.score(output, batch), self.task.metrics)
         return Update(float(loss), values, output, batch.xs.steps)
+
+    def _learn_counted(self, number: int, batch: Batch, counted: Tensor) -> Update:
+        """Make an update with a batch in which only some outputs count; see `counted_loss`."""
+        outputs, total, rows, start, window = list[Tensor](), 0.0, 0, 0, self.window
+        for segment in batch.xs.split(self.update_every or batch.xs.steps):
+            self.optimizer.zero_grad()
+            has_learned = False
+            for part in segment.split(self.learn_every or segment.steps):
+                output = self.learner.forward(part)
+                outputs.append(output)
+                found = counted_loss(self.loss, output, batch, start, window)
+                start += part.steps
+                if found is None:
+                    continue
+                check_loss(float(found.loss), number, self.net)
+                self.learner.backward(found.signal)
+                total, rows, has_learned = total + float(found.loss) * found.rows, rows + found.rows, True
+            if has_learned:
+                self.step_optimizer(number)
+        output = torch.cat(outputs)
+        if not batch.at_steps:
+            output = mean_output(output, counted, window)[0]
+        values = means(self.task.score(output, batch), self.task.metrics)
+        of_last = output[-1] if batch.at_steps else output
+        return Update(total / max(1, rows), values, of_last, batch.xs.steps)
 
 
 class LabelFeedback(FeedbackSource, LabelStep):
@@ -82,6 +127,11 @@ class LabelFeedback(FeedbackSource, LabelStep):
         if not self.learner.is_online:
             name = type(self.learner).__name__
             raise ValueError(f"{name} needs sequences with an end, and a lifetime has none: choose rule=trace")
+        if self.task.train_batch(0).counted is not None:
+            raise ValueError(
+                f"a lifetime gives one label after {self.task.steps} steps, and {type(self.task).__name__} has samples of "
+                "different lengths or targets at steps: choose train=supervised"
+            )
         self.schedule, self.logged, self.parts = schedule, tuple(self.task.metrics[:1]), {"rule": self.learner}
         self._number = 0
 

@@ -245,7 +245,7 @@ def load_for_test(checkpoint: Path, net: Sequential, task: Task | Environment) -
     Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
     """
     content = runs.load_checkpoint(checkpoint, net)
-    if isinstance(task, Environment):
+    if isinstance(task, Environment) or "task" in content["parts"]:
         task.load_for_test(content["parts"]["task"])
     return content
 

@@ -1,0 +1,169 @@
+"""Tables: `.csv` or `.tsv`, with one row for each sample or for each time step; read by pandas."""
+
+from __future__ import annotations
+
+import io
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tracetorch import files
+from tracetorch.data.arrays import TARGETS
+from tracetorch.data.samples import Array, Samples
+from tracetorch.printable import printable
+
+Rows = Literal["auto", "samples", "steps"]
+TIMES = ("time", "t", "step", "seconds")
+SAMPLE_COLUMNS = ("sample", "sequence", "trial", "recording")
+_MOST_SHOWN = 100
+
+
+def read_table(
+    path: Path,
+    *,
+    inputs: tuple[str, ...] | None = None,
+    target: tuple[str, ...] | None = None,
+    sample: str | None = None,
+    time: str | None = None,
+    rows: Rows = "auto",
+) -> Samples:
+    """Read a table with a line of column names.
+
+    With a row for each sample, its inputs are the rates or currents of a steady input. With a row for each step,
+    samples are the rows with the same value in the column `sample`, ordered by the column `time` if there is one;
+    without `sample`, the table is one recording.
+
+    Args:
+        inputs: columns; None: all columns of numbers that are nothing else.
+        target: columns; None: the first of `TARGETS` that is there.
+        sample, time: columns; None: the first of `SAMPLE_COLUMNS`, of `TIMES`, that is there.
+        rows: "samples" or "steps"; "auto": steps if there is a column `sample` or `time`.
+    Raises: OSError; ImportError without pandas; ValueError that names the file, says what was found and is wanted.
+    """
+    table = _load(path)
+    columns = list(map(str, table.columns))
+    sample = _column(path, columns, sample, SAMPLE_COLUMNS, "sample")
+    time = _column(path, columns, time, TIMES, "time")
+    first_target = None if target else _column(path, columns, None, TARGETS, "target")
+    goals = list(target or ([first_target] if first_target else []))
+    if not goals:
+        raise ValueError(
+            f"{path} has the columns {_listed(columns)}, and none of {', '.join(TARGETS)}: give task.target=NAME"
+        )
+    used = {*goals, sample, time}
+    chosen = list(inputs or [name for name in columns if name not in used and table[name].dtype.kind in "fiub"])
+    for key, names in (("target", goals), ("inputs", chosen)):
+        for name in names:
+            _column(path, columns, name, (), key)
+    if not chosen:
+        raise ValueError(f"{path} has the columns {_listed(columns)}, and no column of numbers that can be an input")
+    values = _numbers(path, table, chosen)
+    goal = [table[name].to_numpy() for name in goals]
+    if len(goals) > 1 and any(column.dtype.kind not in "fiub" for column in goal):
+        raise ValueError(f"{path}: of several target columns, each must hold numbers")
+    aim = np.stack([column.astype(np.float32) for column in goal], axis=1) if len(goals) > 1 else _plain(goal[0])
+    others = {name: _plain(table[name].to_numpy()) for name in columns if name not in (*goals, *chosen)}
+    is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
+    if not is_steps:
+        names = [f"line {row + 2}" for row in range(len(values))]
+        return Samples(values, len(chosen), list(aim), others | _as_field(goals, aim), names, str(path))
+    return _by_sample(path, table, sample, time, values, aim, others)
+
+
+def _by_sample(
+    path: Path, table: Any, sample: str | None, time: str | None, values: Array, aim: Array, others: dict[str, Array]
+) -> Samples:
+    """Join the rows of each sample."""
+    key = np.zeros(len(values), dtype=int) if sample is None else others[sample]
+    when = None if time is None else others[time]
+    if when is not None and (when.dtype.kind not in "fiu" or not np.isfinite(when.astype(float)).all()):
+        raise ValueError(f"{path}: the column {time} must hold the time of each row, a finite number")
+    names, inverse = np.unique(key, return_inverse=True)
+    parts = [np.flatnonzero(inverse == at) for at in range(len(names))]
+    if when is not None:
+        parts = [part[np.argsort(when[part], kind="stable")] for part in parts]
+        for part in parts:
+            steps = np.diff(when[part])
+            if len(steps) and not (steps > 0).all():
+                twice = when[part][1:][steps <= 0][0]
+                where = "" if sample is None else f" of {sample}={key[part[0]]}"
+                hint = "" if sample is not None else "; if the table holds several samples, give task.sample=NAME"
+                raise ValueError(f"{path}: {time}={twice:g} occurs twice{where}{hint}")
+    # A column with one value in all rows of a sample is a field of the sample; so is its target.
+    aims: list[Any] = [aim[part] for part in parts]
+    is_text = aim.dtype.kind not in "f"
+    if sample is not None and is_text and all((goal == goal[0]).all() for goal in aims):
+        aims = [goal[0] for goal in aims]
+    fields = {
+        name: np.array([column[part[0]] for part in parts])
+        for name, column in others.items()
+        if name != time and all((column[part] == column[part[0]]).all() for part in parts)
+    }
+    gaps = np.concatenate([np.diff(when[part].astype(float)) for part in parts]) if when is not None else np.zeros(0)
+    dt = float(np.median(gaps)) if time in ("time", "t", "seconds") and len(gaps) else None
+    titles = [str(path.name) if sample is None else f"{sample}={name}" for name in names]
+    return Samples([values[part] for part in parts], values.shape[1], aims, fields, titles, str(path), dt)
+
+
+def _load(path: Path) -> Any:
+    try:
+        import pandas  # noqa: PLC0415
+    except ImportError:
+        raise ImportError("tables are read by pandas: pip install pandas") from None
+    content = files.read_bytes(path, files.MOST_DATA_BYTES)
+    try:
+        table = pandas.read_csv(io.BytesIO(content), sep="\t" if path.suffix == ".tsv" else ",", skipinitialspace=True)
+    except (ValueError, OverflowError, pandas.errors.ParserError) as error:
+        raise ValueError(f"{path} is not a table that can be read: {printable(str(error).strip(), 200)}") from None
+    if not len(table):
+        raise ValueError(f"{path} has no rows below its line of column names")
+    return table
+
+
+def _numbers(path: Path, table: Any, chosen: list[str]) -> Array:
+    for name in chosen:
+        column = table[name]
+        if column.dtype.kind not in "fiub":
+            wrong = next(value for value in column if not _is_number(value))
+            raise ValueError(f"{path}: the column {name} holds {printable(repr(wrong), 40)}; wanted: numbers")
+    values = table[chosen].to_numpy(dtype=np.float32)
+    if not np.isfinite(values).all():
+        row, at = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(f"{path}: line {row + 2}, column {chosen[at]}: there is no finite number")
+    return np.asarray(values)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(column: Any) -> Array:
+    """A column of texts as strings; a missing text is empty."""
+    found = np.asarray(column)
+    if found.dtype.kind in "fiub":
+        return found
+    return np.array(["" if value is None or value != value else str(value) for value in found])  # noqa: PLR0124
+
+
+def _as_field(goals: list[str], aim: Array) -> dict[str, Array]:
+    return {goals[0]: aim} if len(goals) == 1 else {}
+
+
+def _column(path: Path, columns: list[str], given: str | None, usual: tuple[str, ...], key: str) -> str | None:
+    if given is None:
+        return next((name for name in usual if name in columns), None)
+    if given not in columns:
+        close = get_close_matches(given, columns, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"task.{key}={given}: {path} has no such column, it has {_listed(columns)}{hint}")
+    return given
+
+
+def _listed(columns: list[str]) -> str:
+    return printable(", ".join(columns), _MOST_SHOWN)

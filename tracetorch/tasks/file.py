@@ -1,0 +1,235 @@
+"""A task from a file or a folder of a user's own data."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tracetorch import data, files
+from tracetorch.data.audio import Bands
+from tracetorch.data.read import Reading
+from tracetorch.data.samples import Array, Samples
+from tracetorch.data.tables import Rows
+from tracetorch.data.target import At, Kind
+from tracetorch.tasks.sampled import Encoding, Normalize, SampledTask
+
+
+class File(SampledTask):
+    """Predict a label or values from data in a file, a folder or a zip archive.
+
+    What is read: `.npz` and `.npy` (see `data.arrays`), `.csv` and `.tsv` (`data.tables`), folders and archives of
+    `.wav` (`data.audio`) or of images (`data.images`).
+
+    Args:
+        path: of the file or folder. A folder with train.npz and test.npz (or .csv, …) has its split files; also
+            validation.npz.
+        pattern: of file names in a folder or archive, such as "{label}_{speaker}_{index}.wav"; its fields can be used
+            in `test` and `validation`. None: a folder for each class, "{label}/{name}".
+        inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
+        sample, time, rows: of tables; see `data.tables.read_table`.
+        cut: steps of a sample into which longer recordings are cut; what is left at the end is dropped. None: whole.
+        kind, at, encoding, steps, steps_per_frame, dt, max_rate, level, normalize: see `SampledTask`.
+        bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
+        size, grey: of images; see `data.images.read_images`.
+        test, validation: the held-out samples: a fraction, drawn by the seed; a condition on a field, such as
+            "index<5" or "speaker=lucas"; or, for `test`, the path of a second file.
+        augment_steps, augment_channels, noise, batch_size, seed: see `SampledTask`.
+    Raises: FileNotFoundError or OSError if the data cannot be read; ValueError that says what was found and is wanted.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        pattern: str | None = None,
+        inputs: str | list[str] | None = None,
+        target: str | list[str] | None = None,
+        sample: str | None = None,
+        time: str | None = None,
+        rows: Rows = "auto",
+        cut: int | None = None,
+        kind: Kind = "auto",
+        at: At = "auto",
+        encoding: Encoding = "auto",
+        steps: int | None = None,
+        steps_per_frame: int = 1,
+        dt: float | None = None,
+        max_rate: float = 1.0,
+        level: float = 0.5,
+        normalize: Normalize = "auto",
+        bands: int = 40,
+        scale: Literal["mel", "gammatone"] = "mel",
+        frames: int | None = 64,
+        hop: float | None = None,
+        sample_rate: int | None = None,
+        size: list[int] | None = None,
+        grey: bool = False,
+        test: float | str = 0.2,
+        validation: float | str = 0.1,
+        augment_steps: int = 0,
+        augment_channels: int = 0,
+        noise: float = 0.0,
+        batch_size: int = 64,
+        seed: int = 0,
+    ):
+        how = Reading(
+            pattern=pattern,
+            inputs=_names(inputs),
+            target=_names(target),
+            sample=sample,
+            time=time,
+            rows=rows,
+            bands=Bands(bands=bands, scale=scale, frames=frames, hop=hop, sample_rate=sample_rate),
+            size=None if size is None else (size[0], size[1]),
+            grey=grey,
+        )
+        self.path = path
+        samples, tested, validated = _read(path, test, how)
+        samples = _cut(samples, cut) if cut is not None else samples
+        super().__init__(
+            samples,
+            kind=kind,
+            at=at,
+            encoding=encoding,
+            steps=steps,
+            steps_per_frame=steps_per_frame,
+            dt=dt,
+            max_rate=max_rate,
+            level=level,
+            normalize=normalize,
+            test=test if tested is None else tested,
+            validation=validation if validated is None else validated,
+            in_order=cut is not None,
+            augment_steps=augment_steps,
+            augment_channels=augment_channels,
+            noise=noise,
+            batch_size=batch_size,
+            seed=seed,
+        )
+
+
+def _names(given: str | list[str] | None) -> str | tuple[str, ...] | None:
+    return given if given is None or isinstance(given, str) else tuple(given)
+
+
+def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | None, Array | None]:
+    """Return all samples, and which of them are from a test file and from a validation file, if there are such files."""
+    parts: dict[str, Samples] = {}
+    if split_files := _split_files(files.expanded(path)):
+        parts = {name: _load(str(file), how) for name, file in split_files.items()}
+    else:
+        parts = {"train": _load(path, how)}
+    if isinstance(test, str) and files.expanded(test).exists():
+        parts["test"] = _load(test, how)
+    if len(parts) == 1:
+        return parts["train"], None, None
+    first = parts["train"]
+    for name, part in parts.items():
+        if part.channels != first.channels:
+            raise ValueError(
+                f"{part.source} has {part.channels} channels, and {first.source} has {first.channels}: {name}"
+            )
+    origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(parts.values())])
+    masks = {name: origin == at for at, name in enumerate(parts)}
+    shared = set.intersection(*(set(part.fields) for part in parts.values()))
+    joined = first._replace(
+        inputs=[sample for part in parts.values() for sample in part.inputs],
+        target=[goal for part in parts.values() for goal in part.target],
+        fields={name: np.concatenate([part.fields[name] for part in parts.values()]) for name in shared},
+        names=[f"{name}: {one}" for name, part in parts.items() for one in part.names],
+    )
+    return joined, masks.get("test"), masks.get("validation")
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    """Return train.* and test.*, and validation.* if there is one, of a folder; {} if it has no such files."""
+    if not folder.is_dir():
+        return {}
+    for file in sorted(folder.glob("train.*")):
+        found = {name: folder / f"{name}{file.suffix}" for name in ("train", "validation", "test")}
+        if found["test"].is_file():
+            return {name: path for name, path in found.items() if path.is_file()}
+    return {}
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """A file's size and time, so that a changed file is read again; the files in a folder are not compared."""
+    stat = os.stat(files.expanded(path))  # noqa: PTH116  # for a path of unknown kind
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _load(path: str, how: Reading) -> Samples:
+    if not files.expanded(path).exists():
+        raise FileNotFoundError(f"task.path={path}: there is no such file or folder")
+    return _load_once(path, how, _stamp(path))
+
+
+@lru_cache(maxsize=4)
+def _load_once(path: str, how: Reading, stamp: tuple[int, int]) -> Samples:
+    del stamp
+    return data.read(path, how)
+
+
+def _cut(samples: Samples, steps: int) -> Samples:
+    """Cut each sample into parts of so many steps, which get the field "part"; a rest at the end is dropped."""
+    if steps < 1:
+        raise ValueError(f"task.cut must be at least 1, got {steps}")
+    if any(not isinstance(sample, np.ndarray) or sample.ndim == 1 for sample in samples.inputs):
+        raise ValueError(f"task.cut={steps}: the samples of {samples.source} have no steps that could be cut")
+    places = [
+        (n, start) for n, sample in enumerate(samples.inputs) for start in range(0, len(sample) - steps + 1, steps)
+    ]
+    if not places:
+        raise ValueError(
+            f"task.cut={steps}: the longest sample of {samples.source} has {max(map(len, samples.inputs))} steps"
+        )
+    goals = [np.asarray(goal) for goal in samples.target]
+    is_stepwise = [goal.shape[:1] == (len(sample),) for goal, sample in zip(goals, samples.inputs, strict=True)]
+    rows = np.array([n for n, _ in places])
+    return samples._replace(
+        inputs=[samples.inputs[n][start : start + steps] for n, start in places],
+        target=[goals[n][start : start + steps] if is_stepwise[n] else samples.target[n] for n, start in places],
+        fields={name: column[rows] for name, column in samples.fields.items()}
+        | {"part": np.array([start // steps for _, start in places])},
+        names=[f"{samples.names[n]}, steps {start} to {start + steps}" for n, start in places],
+    )
+
+
+class Suggestion(NamedTuple):
+    """A choice for a config that suits the data."""
+
+    key: str
+    value: str  # as typed
+    why: str
+
+
+def suggest(task: File, rule: str) -> list[Suggestion]:
+    """Return choices that suit the data of a task. Args: rule: of the config, its class.
+
+    Membranes that remember a sixth of a sample, a learning moment eight times in it (or at each step, if each has a
+    target), one update a batch; passes until the validation data show no progress.
+    """
+    target, steps, batches = task.target, task.steps, task.batches_per_pass
+    if target.is_label:
+        found = [Suggestion("network", "lif_lis", "class probabilities"), Suggestion("loss", "cross_entropy", "labels")]
+    else:
+        found = [Suggestion("network", "lif_li", "real numbers"), Suggestion("loss", "mse", "values to predict")]
+        found += [Suggestion("network.readout.bias", "true", ""), Suggestion("network.readout.trainable", "[weight,bias]", "")]
+    decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
+    found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
+    found.append(Suggestion("network.readout.decay", decay, ""))
+    if rule != "BPTT" and not task.is_steady:
+        every = "1" if target.at_steps else f"{max(1, steps // 8)}"
+        found.append(Suggestion("train.learn_every", every, "the target holds all along"))
+        found.append(Suggestion("train.update_every", "null", "one update a batch"))
+    passes = max(30, math.ceil(1000 / batches))
+    found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
+    if len(task.splits["validation"]):
+        found.append(Suggestion("train.eval_every", f"{batches * math.ceil(passes / 30)}", "updates"))
+        found.append(Suggestion("train.patience", "10", "evaluations without a better one"))
+    return found

@@ -1,0 +1,441 @@
+"""Tasks with a fixed set of samples: labels or values to predict, for a whole sample or at each of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tracetorch.data.samples import Array, Events, Samples
+from tracetorch.data.scale import Scale, fit
+from tracetorch.data.split import held_out
+from tracetorch.data.target import At, Kind, Target, as_target, counts
+from tracetorch.encode import ENCODERS, Stream, level_crossing, mix_seed, poisson
+from tracetorch.modes import check_number
+from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices, slices, whole_at_least
+
+Encoding = Literal["auto", "current", "poisson", "latency", "delta", "events"]
+Normalize = Literal["auto", "none", "standard", "range"]
+
+_ORDER, _SPIKES, _AUGMENT, _SPLIT = 3, 0, 5, 6  # purposes of the seeds
+_MOST_NAMED_CLASSES, _MOST_NAMED_VALUES = 32, 8
+_DEFAULT_STEPS = 20
+
+
+class Statistics(NamedTuple):
+    """What the metrics of a split need to be means over its samples."""
+
+    class_weight: Tensor  # (classes,): makes the mean of the weighted hits the mean of the classes' accuracies
+    variance: Tensor  # (values,), of the target
+    steps: float  # with a target, of a sample on average; 1 if the target is one for each sample
+
+
+class SampledTask(Task):
+    """Predict the target of each sample. Training samples come in a new order in every pass.
+
+    Samples of different lengths begin at different steps of a batch and end together; steps before the first one of a
+    sample have no input, and their outputs do not count.
+
+    Args:
+        samples: inputs and targets.
+        kind, at: what the targets are; see `tracetorch.data.target.as_target`.
+        encoding: how values become input. "current": as they are. "poisson": their value as spikes per step. "latency":
+            one spike for each channel, for samples without steps. "delta": a spike when a channel has risen, or fallen,
+            by `level` (level crossing), in two inputs for each channel. "events": spikes at their times. "auto":
+            current for values, events for events.
+        steps: time steps for which a sample without steps is shown (None: 20); for others, None.
+        steps_per_frame: time steps for each step of the samples.
+        dt: length of a time step in seconds: bins events; for others it only labels figures. None: as in the data.
+        max_rate: factor of all inputs, at most 1 spike per step for poisson.
+        level: for delta, the change that gives a spike, in units of the normalized input.
+        normalize: of each channel, learnt from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
+            "none". "auto": range for poisson and latency, standard for the others; none for inputs with a scale, such
+            as brightness, and for events.
+        test, validation: samples that are held out, as bool (samples,), or as `tracetorch.data.split.held_out` takes
+            them.
+        in_order: whether a fraction holds out the last samples instead of drawn ones.
+        augment_steps, augment_channels: largest shifts of a training sample, in time steps and in channels, drawn anew
+            in each pass; what is shifted in is 0.
+        noise: standard deviation of Gaussian noise that is added to training inputs, for current.
+        batch_size: samples in a training batch.
+        seed: of splits, order, spikes and augmentation.
+    Raises: ValueError for data or values that do not fit, TypeError for a count that is not a whole number.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        kind: Kind = "auto",
+        at: At = "auto",
+        encoding: Encoding = "auto",
+        steps: int | None = None,
+        steps_per_frame: int = 1,
+        dt: float | None = None,
+        max_rate: float = 1.0,
+        level: float = 0.5,
+        normalize: Normalize = "auto",
+        test: float | str | Array = 0.2,
+        validation: float | str | Array = 0.1,
+        in_order: bool = False,
+        augment_steps: int = 0,
+        augment_channels: int = 0,
+        noise: float = 0.0,
+        batch_size: int = 64,
+        seed: int = 0,
+    ):
+        whole_at_least(1, batch_size=batch_size, steps_per_frame=steps_per_frame)
+        whole_at_least(0, augment_steps=augment_steps, augment_channels=augment_channels)
+        at_least(0, noise=noise)
+        check_number(max_rate, "max_rate")
+        self.samples, self.seed = samples, seed
+        self.target = as_target(samples, choices("kind", kind, ("auto", "label", "values")), at)
+        self.encoding = _encoding(samples, encoding)
+        self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
+        self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
+        self.dt = dt if dt is not None else samples.dt
+        self._in_order = in_order
+        self.is_steady = isinstance(samples.inputs[0], np.ndarray) and samples.inputs[0].ndim == 1
+        self._lengths = self._count_steps(steps)
+        self.steps = int(self._lengths.max())
+        self.input_size = samples.channels * (2 if self.encoding == "delta" else 1)
+        self.output_size, self.output_names = self.target.size, self.target.classes or None
+        self._split(test, validation)
+        self.batch_size = min(batch_size, len(self.splits["train"]))
+        self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
+        self.metrics = ("accuracy", "balanced_accuracy") if self.target.is_label else ("r2", "mse")
+        method = _method(samples, self.encoding, normalize)
+        self.scale = fit(method, (samples.inputs[n] for n in self.splits["train"]), samples.channels)
+        self.target_scale = fit(
+            "none" if self.target.is_label else "standard", self._training_values(), self.target.size
+        )
+        self._statistics = {name: _statistics(self.target, chosen) for name, chosen in self.splits.items()}
+        self._order: tuple[int, Array] | None = None
+
+    def to(self, device: torch.device) -> Self:
+        self._statistics = {
+            name: Statistics(each.class_weight.to(device), each.variance.to(device), each.steps)
+            for name, each in self._statistics.items()
+        }
+        return super().to(device)
+
+    # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def train_batch(self, number: int) -> Batch:
+        epoch, index = divmod(number, self.batches_per_pass)
+        if self._order is None or self._order[0] != epoch:
+            random = np.random.default_rng(mix_seed(self.seed, _ORDER, epoch))
+            self._order = epoch, random.permutation(self.splits["train"])
+        chosen = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
+        augment = np.random.default_rng(mix_seed(self.seed, _AUGMENT, number))
+        return self._batch(chosen, mix_seed(self.seed, _SPIKES, epoch), augment)
+
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        size = max(1, min(500, (1 << 24) // (self.steps * self.input_size)))
+        for part in slices(len(self.splits[split]), size):
+            yield self._batch(self.splits[split][part], mix_seed(self.seed, 1 + (split == "test")))
+
+    def _batch(self, chosen: Array, seed: int, augment: np.random.Generator | None = None) -> Batch:
+        lengths = self._lengths[chosen]
+        total = int(lengths.max())
+        numbers = torch.from_numpy(chosen.copy()).to(self.device)
+        begins = total - torch.from_numpy(lengths).to(self.device)
+        counted = torch.arange(total, device=self.device)[:, None] >= begins  # (time, batch)
+        xs = self._stream(chosen, total, seed, numbers, augment)
+        if not self.target.at_steps:
+            target = torch.from_numpy(self._scaled_target(np.stack([self.target.values[n] for n in chosen])))
+            target = target.to(self.device)
+            is_ragged = bool((begins > 0).any())
+            return Batch(xs, target, {"sample": numbers}, counted if is_ragged else None)
+        shape = () if self.target.is_label else (self.target.size,)
+        like = self.target.values[0]
+        values = np.zeros((total, len(chosen), *shape), dtype=like.dtype)
+        given = np.zeros((total, len(chosen)), dtype=bool)
+        assert self.target.counted is not None
+        for row, n in enumerate(chosen):
+            repeat = self.steps_per_frame
+            values[total - lengths[row] :, row] = self.target.values[n].repeat(repeat, axis=0)
+            given[total - lengths[row] :, row] = self.target.counted[n].repeat(repeat)
+        at_steps = torch.from_numpy(self._scaled_target(values)).to(self.device)
+        return Batch(xs, at_steps, {"sample": numbers}, torch.from_numpy(given).to(self.device), at_steps=True)
+
+    def _stream(
+        self, chosen: Array, total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
+    ) -> Stream:
+        """Return the input of these samples, (total, batch, input_size), aligned at its end."""
+        if self.encoding == "events":
+            return self._events(chosen, total)
+        scaled = [self.scale(self.samples.inputs[n]) for n in chosen]
+        if self.is_steady:
+            values = self._augmented(torch.from_numpy(np.stack(scaled))[None], augment)[0].to(self.device)
+            name = "constant" if self.encoding == "current" else self.encoding
+            return ENCODERS[name](values * self.max_rate, total, seed=seed, samples=numbers)
+        frames = total // self.steps_per_frame
+        joined = np.zeros((frames, len(scaled), self.samples.channels), dtype=np.float32)
+        for row, sample in enumerate(scaled):
+            joined[frames - len(sample) :, row] = sample
+        values = self._augmented(torch.from_numpy(joined), augment).to(self.device)
+        if self.encoding == "delta":
+            values = level_crossing(values, self.level)
+        if self.steps_per_frame > 1:
+            values = values.repeat_interleave(self.steps_per_frame, dim=0)
+        if self.encoding == "poisson":
+            return poisson((values * self.max_rate).clamp(0, 1), total, seed=seed, samples=numbers)
+        values = values if self.max_rate == 1 else values * self.max_rate
+        return Stream(partial(_steps_of, values), total, tuple(values.shape[1:]))
+
+    def _events(self, chosen: Array, total: int) -> Stream:
+        assert self.dt is not None
+        step, row, channel = list[Array](), list[Array](), list[Array]()
+        for at, n in enumerate(chosen):
+            events = self.samples.inputs[n]
+            step.append((events.times / self.dt).astype(np.int64) + total - self._lengths[n])
+            row.append(np.full(len(events.times), at))
+            channel.append(events.channels)
+        order = np.argsort(np.concatenate(step), kind="stable")
+        parts = [torch.from_numpy(np.concatenate(part)[order]).to(self.device) for part in (step, row, channel)]
+        shape = (len(chosen), self.input_size)
+        return Stream(partial(_events_of, *parts, shape=shape), total, shape)
+
+    def _augmented(self, values: Tensor, augment: np.random.Generator | None) -> Tensor:
+        """Return training inputs, (time, batch, channels), shifted and with noise."""
+        if augment is None:
+            return values
+        if self.augment_steps and len(values) > 1:
+            values = _shifted(values, augment.integers(-self.augment_steps, self.augment_steps + 1, values.shape[1]), 0)
+        if self.augment_channels:
+            most = self.augment_channels
+            values = _shifted(values, augment.integers(-most, most + 1, values.shape[1]), 2)
+        if self.noise:
+            values = values + self.noise * torch.from_numpy(augment.standard_normal(values.shape, dtype=np.float32))
+        return values
+
+    # ── results ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def score(self, output: Tensor, batch: Batch) -> Trials:
+        """Return accuracy and balanced accuracy of labels, or R² and the mean squared error of values.
+
+        The mean of a column over all samples of a split is this metric of the split.
+        """
+        of_split = self._statistics[self._split_of[int(batch.conditions["sample"][0])]]
+        found = dict(batch.conditions)
+        if self.target.is_label:
+            prediction = output.argmax(dim=-1)
+            hit = (prediction == batch.target).to(torch.float32)
+            columns = {"accuracy": hit, "balanced_accuracy": hit * of_split.class_weight[batch.target]}
+            named = {"target": batch.target, "prediction": prediction}
+        else:
+            output, target = self._unscaled(output), self._unscaled(batch.target)
+            error = (output - target).square()
+            share = 1 / of_split.steps  # of the sum over the steps of a sample
+            columns = {"r2": share - (error / of_split.variance).mean(dim=-1), "mse": error.mean(dim=-1)}
+            few = range(min(self.target.size, _MOST_NAMED_VALUES))
+            named = {f"target_{at}": target[..., at] for at in few}
+            named |= {f"prediction_{at}": output[..., at] for at in few}
+        if not batch.at_steps:
+            return found | named | columns
+        return found | {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
+
+    def _over_steps(self, name: str, value: Tensor, batch: Batch, of_split: Statistics) -> Tensor:
+        """Return a number for each sample, whose mean over a split is the mean over all of its steps."""
+        assert batch.counted is not None
+        if name == "r2":
+            error = torch.where(batch.counted, 1 / of_split.steps - value, 0.0).sum(dim=0)
+            return 1 - error / of_split.steps
+        return torch.where(batch.counted, value, 0.0).sum(dim=0) / of_split.steps
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """Return the accuracy of each class, for at most 32 classes."""
+        classes = self.target.classes
+        if "prediction" not in trials or len(classes) > _MOST_NAMED_CLASSES:
+            return {}
+        target, hit = trials["target"].long(), trials["accuracy"].double()
+        total = torch.zeros(len(classes), dtype=torch.float64).index_add_(0, target, hit)
+        number = torch.bincount(target, minlength=len(classes))
+        return {
+            f"accuracy_of_{name}": float(total[at] / number[at]) for at, name in enumerate(classes) if int(number[at])
+        }
+
+    def figures(self, trials: Trials) -> Figures:
+        """Draw the confusion matrix of labels, or predictions against targets."""
+        from tracetorch import plot
+
+        if "prediction" in trials:
+            target, prediction = trials["target"].long(), trials["prediction"].long()
+            return {"confusion": plot.confusion(target, prediction, list(self.target.classes))}
+        if "prediction_0" in trials:
+            few = range(min(self.target.size, _MOST_NAMED_VALUES))
+            pairs = [(trials[f"target_{at}"], trials[f"prediction_{at}"]) for at in few]
+            return {"prediction": plot.prediction(pairs)}
+        return {}
+
+    def input_image(self) -> tuple[int, int] | None:
+        return None if self.encoding == "delta" else self.samples.image
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scales of inputs and targets, which were learnt from the training samples, and the classes."""
+        return {
+            "shift": torch.from_numpy(self.scale.shift),
+            "factor": torch.from_numpy(self.scale.factor),
+            "clips": self.scale.clips,
+            "target_shift": torch.from_numpy(self.target_scale.shift),
+            "target_factor": torch.from_numpy(self.target_scale.factor),
+            "classes": list(self.target.classes),
+        }
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        """Use the scale of a trained network. Raises: ValueError if it had other channels or classes."""
+        if len(state["shift"]) != self.samples.channels:
+            got = f"{len(state['shift'])} channels, and these data {self.samples.channels}"
+            raise ValueError(f"{self.samples.source}: the network was trained on {got}")
+        if state["classes"] != list(self.target.classes):
+            raise ValueError(
+                f"{self.samples.source}: the network was trained on the classes {', '.join(state['classes'][:12])}, and "
+                f"these data hold {', '.join(self.target.classes[:12])}"
+            )
+        self.scale = Scale(state["shift"].numpy(), state["factor"].numpy(), bool(state["clips"]))
+        self.target_scale = Scale(state["target_shift"].numpy(), state["target_factor"].numpy(), False)
+
+    def _training_values(self) -> Iterator[Array]:
+        """Yield the values to predict of the training samples."""
+        for n in self.splits["train"] if not self.target.is_label else ():
+            values = self.target.values[n]
+            yield values if self.target.counted is None else values[self.target.counted[n]]
+
+    def _scaled_target(self, target: Array) -> Array:
+        """Values are standardized, so that networks and learning rates need not know their unit."""
+        return target if self.target.is_label else self.target_scale(target)
+
+    def _unscaled(self, values: Tensor) -> Tensor:
+        shift, factor = (torch.from_numpy(part).to(values) for part in self.target_scale[:2])
+        return values / factor + shift
+
+    # ── preparation ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _count_steps(self, steps: int | None) -> Array:
+        """Return the number of time steps of each sample."""
+        inputs, source = self.samples.inputs, self.samples.source
+        if self.is_steady:
+            whole_at_least(1, steps=_DEFAULT_STEPS if steps is None else steps)
+            return np.full(len(inputs), steps or _DEFAULT_STEPS)
+        if steps is not None:
+            raise ValueError(
+                f"task.steps={steps}: the samples of {source} have steps of their own; give task.steps=null"
+            )
+        if self.encoding == "events":
+            if self.dt is None or not self.dt > 0:
+                raise ValueError(
+                    f"{source} holds events: give the length of a time step in seconds, such as task.dt=0.001"
+                )
+            last = [float(events.times[-1]) if len(events.times) else 0.0 for events in inputs]
+            return np.array([int(time / self.dt) + 1 for time in last])
+        return np.array([len(sample) for sample in inputs]) * self.steps_per_frame
+
+    def _split(self, test: float | str | Array, validation: float | str | Array) -> None:
+        """Set `splits`: the sample numbers of each split."""
+        free = np.ones(len(self.samples), dtype=bool)
+        fields, source = self.samples.fields, self.samples.source
+        seed = None if self._in_order else mix_seed(self.seed, _SPLIT)
+        taken = []
+        for key, wanted in (("test", test), ("validation", validation)):
+            is_given = isinstance(wanted, np.ndarray)
+            taken.append(wanted if is_given else held_out(wanted, fields, free, seed=seed, key=f"task.{key}"))
+            free &= ~taken[-1]
+        tested, validated = taken
+        self.splits = {
+            "train": np.flatnonzero(free),
+            "validation": np.flatnonzero(validated),
+            "test": np.flatnonzero(tested),
+        }
+        if not tested.any():
+            raise ValueError(f"task.test={test}: no sample is left to test on, of {len(free)} in {source}")
+        self._split_of = {int(n): name for name, chosen in self.splits.items() for n in chosen}
+        if self.target.is_label:
+            seen = counts(self.target, self.splits["train"])
+            for name in ("validation", "test"):
+                there = counts(self.target, self.splits[name])
+                if missing := [self.target.classes[at] for at in np.flatnonzero((there > 0) & (seen == 0))]:
+                    raise ValueError(
+                        f"{source}: the class {missing[0]} occurs in the {name} samples, and in none of the "
+                        f"{len(self.splits['train']):,} training samples"
+                    )
+
+
+def _encoding(samples: Samples, encoding: str) -> str:
+    """Return the encoding. Raises: ValueError if the data do not have what it needs."""
+    choices("encoding", encoding, ("auto", "current", "poisson", "latency", "delta", "events"))
+    first = samples.inputs[0]
+    kind = "events" if isinstance(first, Events) else "steady" if first.ndim == 1 else "series"
+    fitting = {
+        "events": ("events",),
+        "steady": ("current", "poisson", "latency"),
+        "series": ("current", "poisson", "delta"),
+    }[kind]
+    if encoding == "auto":
+        return fitting[0]
+    if encoding not in fitting:
+        held = {"events": "events", "steady": "samples without time steps", "series": "values at each time step"}[kind]
+        raise ValueError(
+            f"task.encoding={encoding}: {samples.source} holds {held}; choose {', '.join(fitting)} or auto"
+        )
+    return encoding
+
+
+def _method(samples: Samples, encoding: str, normalize: str) -> Any:
+    choices("normalize", normalize, ("auto", "none", "standard", "range"))
+    if encoding == "events":
+        if normalize not in ("auto", "none"):
+            raise ValueError(f"task.normalize={normalize}: events have no values to normalize; give none")
+        return "none"
+    if normalize != "auto":
+        return normalize
+    if samples.is_scaled:
+        return "none"
+    return "range" if encoding in ("poisson", "latency") else "standard"
+
+
+def _statistics(target: Target, chosen: Array) -> Statistics:
+    if not len(chosen):
+        return Statistics(torch.ones(1), torch.ones(1), 1.0)
+    steps = 1.0 if target.counted is None else float(np.mean([target.counted[n].sum() for n in chosen]))
+    if target.is_label:
+        number = counts(target, chosen)
+        there = max(1, int((number > 0).sum()))
+        weight = number.sum() / (there * np.maximum(number, 1))
+        return Statistics(torch.from_numpy(weight.astype(np.float32)), torch.ones(1), max(steps, 1.0))
+    if target.counted is None:
+        values = np.stack([target.values[n] for n in chosen])
+    else:
+        values = np.concatenate([target.values[n][target.counted[n]] for n in chosen])
+    variance = values.astype(np.float64).var(axis=0) if len(values) else np.ones(target.size)
+    variance = np.where(variance > 0, variance, 1)
+    return Statistics(torch.ones(1), torch.from_numpy(variance.astype(np.float32)), max(steps, 1.0))
+
+
+# ── functions that make streams: not lambdas, which cannot be pickled ─────────────────────────────────────────────────
+
+
+def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
+    return values[start:stop]
+
+
+def _events_of(step: Tensor, row: Tensor, channel: Tensor, start: int, stop: int, *, shape: tuple[int, int]) -> Tensor:
+    """Return the number of events in each bin, (stop − start, batch, channels)."""
+    first, last = (int(torch.searchsorted(step, bound)) for bound in (start, stop))
+    part = torch.zeros(stop - start, *shape, device=step.device)
+    where = (step[first:last] - start, row[first:last], channel[first:last])
+    return part.index_put_(where, torch.ones((), device=step.device), accumulate=True)
+
+
+def _shifted(values: Tensor, shifts: Array, dim: int) -> Tensor:
+    """Return values (time, batch, channels), those of each row shifted along a dimension; 0 comes in."""
+    size = values.shape[dim]
+    places = torch.arange(size).view(*((size, 1, 1) if dim == 0 else (1, 1, size)))
+    source = places - torch.from_numpy(shifts).view(1, -1, 1)
+    found = values.gather(dim, source.clamp(0, size - 1).expand(values.shape))
+    return torch.where((source >= 0) & (source < size), found, 0.0)
