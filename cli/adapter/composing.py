@@ -19,8 +19,8 @@ from yaml import YAMLError
 
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
 from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options, search_path_entry
-from tracetorch.cli.adapter.suggesting import in_words, suggestions
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
+from tracetorch.cli.adapter.suggesting import in_words, suggestions
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.renamed import current

@@ -28,7 +28,10 @@ def suggestions(config: dict[str, Any], typed: Collection[str]) -> list[Suggesti
     check(config)
     from tracetorch.tasks.file import Suggestion, suggest
 
-    found = [Suggestion("experiment", "file", ""), *suggest(make(task, "task"), str(config["rule"].get("_target_", "")).rpartition(".")[2])]
+    found = [
+        Suggestion("experiment", "file", ""),
+        *suggest(make(task, "task"), str(config["rule"].get("_target_", "")).rpartition(".")[2]),
+    ]
     return [each for each in found if not any(_covers(key, each.key) for key in typed)]
 
 

@@ -60,9 +60,9 @@ def _samples(path: Path, name: str, values: Array, wanted: str, goal: Array, fou
     lengths, goals = found.get(LENGTHS), goal
     if lengths is not None:
         parts = _cut(path, lengths, values)
-        is_at_steps = goal.shape[:2] == values.shape[:2] and values.ndim == 3  # noqa: PLR2004
+        is_at_steps = goal.shape[:2] == values.shape[:2] and values.ndim == 3
         goals = [row[: len(part)] for row, part in zip(goal, parts, strict=False)] if is_at_steps else goal
-        if values.ndim == 2 and len(goal) == len(values) != len(parts):  # noqa: PLR2004
+        if values.ndim == 2 and len(goal) == len(values) != len(parts):
             goals = np.split(goal, np.cumsum(lengths)[:-1])
     if goal.ndim < 1 or len(goals) != len(parts):
         raise ValueError(f"{path}: {name} holds {len(parts):,} samples, and {wanted} has the shape {goal.shape}")
@@ -73,7 +73,7 @@ def _samples(path: Path, name: str, values: Array, wanted: str, goal: Array, fou
 
 def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:
     """Return the samples at their lengths, from padded or joined inputs."""
-    is_padded = values.ndim == 3  # noqa: PLR2004
+    is_padded = values.ndim == 3
     most = values.shape[1] if is_padded else len(values)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not ((lengths > 0) & (lengths <= most)).all():
         got = f"{lengths.dtype} of shape {lengths.shape}"

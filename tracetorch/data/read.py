@@ -56,7 +56,7 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
     with opened(path) as container:
         endings = Counter(PurePath(name).suffix.lower() for name in container.names)
         ending = PurePath(how.pattern).suffix.lower() if how.pattern else ""
-        usual = {**{end: "sound" for end in SOUNDS}, **{end: "image" for end in IMAGES}}
+        usual = {**dict.fromkeys(SOUNDS, "sound"), **dict.fromkeys(IMAGES, "image")}
         ending = ending or next((end for end, _ in endings.most_common() if end in usual), "")
         if ending not in usual:
             held = (

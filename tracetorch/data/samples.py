@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ class Events(NamedTuple):
     channels: Array  # (events,), int64
 
 
-class Samples(NamedTuple):
+@dataclass(frozen=True)
+class Samples:
     """A data set."""
 
     inputs: Sequence[Any]

@@ -71,7 +71,7 @@ def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
     flat = np.concatenate([np.atleast_1d(text) for text in texts])
     known = [str(name) for name in np.unique(flat) if name]
     known.sort(key=lambda name: (0, int(name), "") if _is_whole(name) else (1, 0, name))
-    if len(known) < 2:  # noqa: PLR2004
+    if len(known) < 2:
         only = f"the only label is {printable(known[0], 40)}" if known else "no sample has a label"
         raise ValueError(f"{samples.source}: {only}; wanted: at least two classes")
     if len(known) > MOST_CLASSES:
@@ -124,7 +124,7 @@ def _as_text(part: Array) -> Array:
 
 
 def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19  # noqa: PLR2004
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19
 
 
 def counts(target: Target, chosen: Array) -> Any:

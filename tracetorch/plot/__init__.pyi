@@ -7,6 +7,7 @@ from .parameters import distributions, receptive_fields
 from .search_figure import Axis, Tried, search
 from .style import COLORS, STYLE, figure, save
 from .trials import accuracy_curve, accuracy_map, confusion, psychometric, recall, wilson
+from .values import prediction, traces
 
 __all__ = [
     "COLORS",
@@ -32,6 +33,7 @@ __all__ = [
     "lifetime",
     "membrane",
     "policy",
+    "prediction",
     "psychometric",
     "raster",
     "recall",
@@ -42,5 +44,6 @@ __all__ = [
     "save",
     "scatter",
     "search",
+    "traces",
     "wilson",
 ]

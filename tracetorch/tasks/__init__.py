@@ -1,6 +1,7 @@
 """Tasks: the inputs of a network, and the labels or rewards that score its outputs."""
 
 from tracetorch.tasks.cue_accumulation import CueAccumulation
+from tracetorch.tasks.dataset import Dataset
 from tracetorch.tasks.environment import Environment, Outcome
 from tracetorch.tasks.file import File
 from tracetorch.tasks.gym import Gym
@@ -17,6 +18,7 @@ __all__ = [
     "Batch",
     "Blocks",
     "CueAccumulation",
+    "Dataset",
     "Environment",
     "File",
     "Gym",

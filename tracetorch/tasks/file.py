@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,7 +34,7 @@ class File(SampledTask):
         inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
         sample, time, rows: of tables; see `data.tables.read_table`.
         cut: steps of a sample into which longer recordings are cut; what is left at the end is dropped. None: whole.
-        kind, at, encoding, steps, steps_per_frame, dt, max_rate, level, normalize: see `SampledTask`.
+        kind, at, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
         size, grey: of images; see `data.images.read_images`.
         test, validation: the held-out samples: a fraction, drawn by the seed; a condition on a field, such as
@@ -60,6 +61,7 @@ class File(SampledTask):
         steps_per_frame: int = 1,
         dt: float | None = None,
         max_rate: float = 1.0,
+        population: int = 1,
         level: float = 0.5,
         normalize: Normalize = "auto",
         bands: int = 40,
@@ -100,6 +102,7 @@ class File(SampledTask):
             steps_per_frame=steps_per_frame,
             dt=dt,
             max_rate=max_rate,
+            population=population,
             level=level,
             normalize=normalize,
             test=test if tested is None else tested,
@@ -137,7 +140,8 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
     origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(parts.values())])
     masks = {name: origin == at for at, name in enumerate(parts)}
     shared = set.intersection(*(set(part.fields) for part in parts.values()))
-    joined = first._replace(
+    joined = replace(
+        first,
         inputs=[sample for part in parts.values() for sample in part.inputs],
         target=[goal for part in parts.values() for goal in part.target],
         fields={name: np.concatenate([part.fields[name] for part in parts.values()]) for name in shared},
@@ -191,7 +195,8 @@ def _cut(samples: Samples, steps: int) -> Samples:
     goals = [np.asarray(goal) for goal in samples.target]
     is_stepwise = [goal.shape[:1] == (len(sample),) for goal, sample in zip(goals, samples.inputs, strict=True)]
     rows = np.array([n for n, _ in places])
-    return samples._replace(
+    return replace(
+        samples,
         inputs=[samples.inputs[n][start : start + steps] for n, start in places],
         target=[goals[n][start : start + steps] if is_stepwise[n] else samples.target[n] for n, start in places],
         fields={name: column[rows] for name, column in samples.fields.items()}
@@ -219,7 +224,10 @@ def suggest(task: File, rule: str) -> list[Suggestion]:
         found = [Suggestion("network", "lif_lis", "class probabilities"), Suggestion("loss", "cross_entropy", "labels")]
     else:
         found = [Suggestion("network", "lif_li", "real numbers"), Suggestion("loss", "mse", "values to predict")]
-        found += [Suggestion("network.readout.bias", "true", ""), Suggestion("network.readout.trainable", "[weight,bias]", "")]
+        found += [
+            Suggestion("network.readout.bias", "true", ""),
+            Suggestion("network.readout.trainable", "[weight,bias]", ""),
+        ]
     decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
     found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
     found.append(Suggestion("network.readout.decay", decay, ""))

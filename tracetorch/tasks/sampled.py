@@ -15,6 +15,7 @@ from tracetorch.data.scale import Scale, fit
 from tracetorch.data.split import held_out
 from tracetorch.data.target import At, Kind, Target, as_target, counts
 from tracetorch.encode import ENCODERS, Stream, level_crossing, mix_seed, poisson
+from tracetorch import encode
 from tracetorch.modes import check_number
 from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices, slices, whole_at_least
 
@@ -51,10 +52,12 @@ class SampledTask(Task):
         steps_per_frame: time steps for each step of the samples.
         dt: length of a time step in seconds: bins events; for others it only labels figures. None: as in the data.
         max_rate: factor of all inputs, at most 1 spike per step for poisson.
+        population: inputs for each channel, with Gaussian receptive fields over its range (see `encode.population`);
+            1: the value itself.
         level: for delta, the change that gives a spike, in units of the normalized input.
         normalize: of each channel, learnt from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
-            "none". "auto": range for poisson and latency, standard for the others; none for inputs with a scale, such
-            as brightness, and for events.
+            "none". "auto": range for poisson, latency and populations, standard for the others; none for inputs with a
+            scale, such as brightness, and for events.
         test, validation: samples that are held out, as bool (samples,), or as `tracetorch.data.split.held_out` takes
             them.
         in_order: whether a fraction holds out the last samples instead of drawn ones.
@@ -77,6 +80,7 @@ class SampledTask(Task):
         steps_per_frame: int = 1,
         dt: float | None = None,
         max_rate: float = 1.0,
+        population: int = 1,
         level: float = 0.5,
         normalize: Normalize = "auto",
         test: float | str | Array = 0.2,
@@ -88,7 +92,7 @@ class SampledTask(Task):
         batch_size: int = 64,
         seed: int = 0,
     ):
-        whole_at_least(1, batch_size=batch_size, steps_per_frame=steps_per_frame)
+        whole_at_least(1, batch_size=batch_size, steps_per_frame=steps_per_frame, population=population)
         whole_at_least(0, augment_steps=augment_steps, augment_channels=augment_channels)
         at_least(0, noise=noise)
         check_number(max_rate, "max_rate")
@@ -102,13 +106,16 @@ class SampledTask(Task):
         self.is_steady = isinstance(samples.inputs[0], np.ndarray) and samples.inputs[0].ndim == 1
         self._lengths = self._count_steps(steps)
         self.steps = int(self._lengths.max())
-        self.input_size = samples.channels * (2 if self.encoding == "delta" else 1)
+        if population > 1 and self.encoding in ("delta", "events"):
+            raise ValueError(f"task.population={population} does not go with task.encoding={self.encoding}; give 1")
+        self.population = population
+        self.input_size = samples.channels * (2 if self.encoding == "delta" else population)
         self.output_size, self.output_names = self.target.size, self.target.classes or None
         self._split(test, validation)
         self.batch_size = min(batch_size, len(self.splits["train"]))
         self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
         self.metrics = ("accuracy", "balanced_accuracy") if self.target.is_label else ("r2", "mse")
-        method = _method(samples, self.encoding, normalize)
+        method = _method(samples, self.encoding, normalize, population)
         self.scale = fit(method, (samples.inputs[n] for n in self.splits["train"]), samples.channels)
         self.target_scale = fit(
             "none" if self.target.is_label else "standard", self._training_values(), self.target.size
@@ -171,12 +178,14 @@ class SampledTask(Task):
         if self.encoding == "events":
             return self._events(chosen, total)
         scaled = [self.scale(self.samples.inputs[n]) for n in chosen]
+        if self.population > 1:
+            scaled = [encode.population(torch.from_numpy(each), self.population, 0, 1).numpy() for each in scaled]
         if self.is_steady:
             values = self._augmented(torch.from_numpy(np.stack(scaled))[None], augment)[0].to(self.device)
             name = "constant" if self.encoding == "current" else self.encoding
             return ENCODERS[name](values * self.max_rate, total, seed=seed, samples=numbers)
         frames = total // self.steps_per_frame
-        joined = np.zeros((frames, len(scaled), self.samples.channels), dtype=np.float32)
+        joined = np.zeros((frames, len(scaled), scaled[0].shape[-1]), dtype=np.float32)
         for row, sample in enumerate(scaled):
             joined[frames - len(sample) :, row] = sample
         values = self._augmented(torch.from_numpy(joined), augment).to(self.device)
@@ -230,7 +239,7 @@ class SampledTask(Task):
             columns = {"accuracy": hit, "balanced_accuracy": hit * of_split.class_weight[batch.target]}
             named = {"target": batch.target, "prediction": prediction}
         else:
-            output, target = self._unscaled(output), self._unscaled(batch.target)
+            output, target = self.in_units(output), self.in_units(batch.target)
             error = (output - target).square()
             share = 1 / of_split.steps  # of the sum over the steps of a sample
             columns = {"r2": share - (error / of_split.variance).mean(dim=-1), "mse": error.mean(dim=-1)}
@@ -275,7 +284,7 @@ class SampledTask(Task):
         return {}
 
     def input_image(self) -> tuple[int, int] | None:
-        return None if self.encoding == "delta" else self.samples.image
+        return self.samples.image if self.input_size == self.samples.channels else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scales of inputs and targets, which were learnt from the training samples, and the classes."""
@@ -311,7 +320,10 @@ class SampledTask(Task):
         """Values are standardized, so that networks and learning rates need not know their unit."""
         return target if self.target.is_label else self.target_scale(target)
 
-    def _unscaled(self, values: Tensor) -> Tensor:
+    def in_units(self, values: Tensor) -> Tensor:
+        """Return outputs or targets of the network, (…, size), in the units of the data."""
+        if self.target.is_label:
+            return values
         shift, factor = (torch.from_numpy(part).to(values) for part in self.target_scale[:2])
         return values / factor + shift
 
@@ -386,7 +398,7 @@ def _encoding(samples: Samples, encoding: str) -> str:
     return encoding
 
 
-def _method(samples: Samples, encoding: str, normalize: str) -> Any:
+def _method(samples: Samples, encoding: str, normalize: str, population: int) -> Any:
     choices("normalize", normalize, ("auto", "none", "standard", "range"))
     if encoding == "events":
         if normalize not in ("auto", "none"):
@@ -396,7 +408,7 @@ def _method(samples: Samples, encoding: str, normalize: str) -> Any:
         return normalize
     if samples.is_scaled:
         return "none"
-    return "range" if encoding in ("poisson", "latency") else "standard"
+    return "range" if encoding in ("poisson", "latency") or population > 1 else "standard"
 
 
 def _statistics(target: Target, chosen: Array) -> Statistics:

@@ -57,6 +57,10 @@ class BaseTask(TakesFormerTaskNames, ABC):
         del trials
         return {}
 
+    def in_units(self, values: Tensor) -> Tensor:
+        """Return outputs of the network, or targets, in the units of the data, for figures; by default, as they are."""
+        return values
+
     def input_image(self) -> tuple[int, int] | None:
         """Return height and width if the input is an image, to draw receptive fields; None if not."""
         return None

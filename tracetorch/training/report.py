@@ -251,8 +251,10 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     xs = example.xs if isinstance(example, Batch) else example
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
     net.reset()
-    layers, membrane, _ = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
+    layers, membrane, output = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
     net.reset()
+    if isinstance(example, Batch) and example.at_steps:
+        figures["traces"] = _of_steps(task, example, output[:, 0])
     spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
     last = list(layers)[-1]
     if spikes:
@@ -262,6 +264,13 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     if threshold is not None:
         figures["membrane"] = plot.membrane(membrane, list(layers.values())[1], threshold.detach().cpu(), dt=task.dt)
     return figures
+
+
+def _of_steps(task: Task | Environment, example: Batch, output: Tensor) -> Figure:
+    assert example.counted is not None
+    steps, names = len(output), task.output_names
+    target, counted = task.in_units(example.target[:steps, 0]), example.counted[:steps, 0]
+    return plot.traces(task.in_units(output).cpu(), target.cpu(), counted.cpu(), dt=task.dt, names=names)
 
 
 def _of_weights(net: Sequential, task: Task | Environment) -> dict[str, Figure]:

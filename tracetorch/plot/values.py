@@ -1,0 +1,76 @@
+"""Figures of predicted values: against the target, and over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tracetorch.plot.as_arrays import as_array, as_trials
+from tracetorch.plot.labels import legend
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, tint
+
+_MOST_PANELS = 4
+_MOST_POINTS = 2000
+
+
+def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | None = None) -> Figure:
+    """Predicted values against their targets, one panel for each output, at most 4; a line marks equality.
+
+    Args: pairs: target and prediction, (trials,) each; at most 2,000 trials are drawn. names: of the outputs.
+    Raises: ValueError for other shapes or lengths, or values that are not finite.
+    """
+    shown = [as_trials(target=target, prediction=found) for target, found in pairs[:_MOST_PANELS]]
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    size = SINGLE if columns == 1 else DOUBLE
+    with figure(size, rows * (size / columns - 0.3)) as fig:
+        grid = fig.subplots(rows, columns, squeeze=False).flat
+        for at, (axes, (target, found)) in enumerate(zip(grid, shown, strict=False)):
+            low, high = min(target.min(), found.min()), max(target.max(), found.max())
+            margin = 0.04 * (high - low) or 1
+            ends = (low - margin, high + margin)
+            axes.plot(ends, ends, color=tint(COLORS["grey"], 0.6), linewidth=0.6, zorder=0)
+            few = slice(_MOST_POINTS)
+            axes.scatter(target[few], found[few], s=5, color=COLORS["blue"], alpha=0.5, linewidths=0, rasterized=True)
+            spread = ((target - target.mean()) ** 2).sum()
+            share = 1 - ((found - target) ** 2).sum() / spread if spread else np.nan
+            name = f"{names[at]}: " if names else f"output {at}: " if len(shown) > 1 else ""
+            axes.set(xlim=ends, ylim=ends, xlabel="target", ylabel="prediction", aspect="equal")
+            axes.set_title(f"{name}R² = {share:.3f} (n = {len(target):,})")
+        for axes in list(grid)[len(shown) :]:
+            axes.remove()
+    return fig
+
+
+def traces(
+    output: Tensor, target: Tensor, counted: Tensor, *, dt: float | None = None, names: Sequence[str] | None = None
+) -> Figure:
+    """Output and target of one trial over time, one panel for each output, at most 4.
+
+    Args:
+        output: (steps, outputs).
+        target: values, (steps, outputs), or class indices, (steps,), drawn as 0 and 1 for each class.
+        counted: bool, (steps,): the steps that have a target; where there is none, none is drawn.
+        dt: length of a step in seconds; None: time is given in steps.
+        names: of the outputs.
+    """
+    found, given = as_array(output, "output", "time", "outputs"), as_array(counted, "counted", "time").astype(bool)
+    goal = as_array(target, "target", *("time", "outputs")[: target.ndim])
+    if goal.ndim == 1:
+        goal = (goal[:, None] == np.arange(found.shape[1])).astype(float)
+    goal = np.where(given[:, None], goal, np.nan)
+    time = np.arange(len(found)) * (dt or 1)
+    panels = min(_MOST_PANELS, found.shape[1])
+    with figure(DOUBLE, 0.5 + 1.1 * panels) as fig:
+        grid = fig.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+        for at, axes in enumerate(grid):
+            lines = axes.plot(time, goal[:, at], color=COLORS["black"], label="target", linewidth=0.8)
+            lines += axes.plot(time, found[:, at], color=COLORS["vermillion"], label="network")
+            axes.set_ylabel(names[at] if names else "output" if panels == 1 else f"output {at}")
+            axes.margins(x=0)
+        grid[-1].set_xlabel("time (s)" if dt else "time step")
+        legend(fig, lines)
+    return fig

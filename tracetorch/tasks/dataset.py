@@ -1,0 +1,122 @@
+"""A task from a `torch.utils.data.Dataset` or `DataLoader`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from tracetorch.data.samples import Array, Samples, check_finite
+from tracetorch.modes import kind_of
+from tracetorch.printable import printable
+from tracetorch.tasks.sampled import SampledTask
+
+
+class Dataset(SampledTask):
+    """Predict the target of each item of a dataset, whose items are pairs (input, target).
+
+    An input is a tensor or an array, (steps, channels), or (channels,) for a steady input; one of three or more
+    dimensions, such as an image, becomes (channels,), or, with `has_steps`, (steps, channels). A transform of the
+    dataset runs each time that an item is read.
+
+        task = tt.tasks.Dataset(MyDataset("train"), test=MyDataset("test"))
+
+    Args:
+        train: a map-style dataset, or a DataLoader: then its dataset and its batch size count.
+        test, validation: a second and a third dataset or DataLoader; or as `SampledTask` takes them.
+        has_steps: whether the first of three or more dimensions of an input is time.
+        options: see `SampledTask`.
+    Raises: TypeError for anything else; ValueError that names the item, says what was found and what is wanted.
+    Memory: targets; inputs are read when a batch needs them.
+    """
+
+    def __init__(
+        self,
+        train: TorchDataset[Any] | DataLoader[Any],
+        *,
+        test: TorchDataset[Any] | DataLoader[Any] | float = 0.2,
+        validation: TorchDataset[Any] | DataLoader[Any] | float = 0.1,
+        has_steps: bool = False,
+        **options: Any,
+    ):
+        parts: dict[str, Any] = {"train": train}
+        parts |= {name: part for name, part in (("test", test), ("validation", validation)) if not _is_share(part)}
+        if isinstance(train, DataLoader) and train.batch_size is not None:
+            options.setdefault("batch_size", train.batch_size)
+        items = {name: _Items(part, name, has_steps) for name, part in parts.items()}
+        joined = _Joined(list(items.values()))
+        origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(items.values())])
+        masks: dict[str, Array] = {name: origin == at for at, name in enumerate(items)}
+        names = [f"{name} item {at}" for name, part in items.items() for at in range(len(part))]
+        targets = [part.target(at) for part in items.values() for at in range(len(part))]
+        title = type(_dataset(train)).__name__
+        samples = Samples(joined, joined[0].shape[-1], targets, {}, names, title)
+        held_out = {"test": masks.get("test", test), "validation": masks.get("validation", validation)}
+        super().__init__(samples, **cast(Any, held_out), **options)
+
+
+class _Items(Sequence[Array]):
+    """The inputs of a dataset. Args: name: of its split, for messages."""
+
+    def __init__(self, given: Any, name: str, has_steps: bool):
+        self._dataset, self._name, self._has_steps = _dataset(given), name, has_steps
+        if not hasattr(self._dataset, "__getitem__") or not isinstance(self._dataset, Sized):
+            got = kind_of(given)
+            raise TypeError(f"{name} must be a dataset with a length and items, or a DataLoader of one, got {got}")
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, at: Any) -> Any:
+        value = _as_array(self._item(at)[0], f"{self._name} item {at}").astype(np.float32, copy=False)
+        if value.ndim > 2:
+            value = value.reshape(len(value), -1) if self._has_steps else value.reshape(-1)
+        check_finite(value, f"{self._name} item {at}: ")
+        return value
+
+    def target(self, at: int) -> Any:
+        """Return the target of an item."""
+        goal = self._item(at)[1]
+        return goal if isinstance(goal, str) else _as_array(goal, f"the target of {self._name} item {at}")
+
+    def _item(self, at: int) -> tuple[Any, Any]:
+        item = self._dataset[int(at)]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(f"{self._name} item {at} must be a pair (input, target), got {kind_of(item)}")
+        return item[0], item[1]
+
+
+class _Joined(Sequence[Array]):
+    """Several sequences, one after another."""
+
+    def __init__(self, parts: list[_Items]):
+        self._places = [(part, at) for part in parts for at in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: Any) -> Any:
+        part, inside = self._places[at]
+        return part[inside]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[at] for at in range(len(self)))
+
+
+def _dataset(given: Any) -> Any:
+    return given.dataset if isinstance(given, DataLoader) else given
+
+
+def _is_share(given: object) -> bool:
+    return isinstance(given, int | float | str)
+
+
+def _as_array(value: Any, what: str) -> Array:
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{what} is {printable(repr(value), 60)}; wanted: numbers")
+    return cast(Array, array)
