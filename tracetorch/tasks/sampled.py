@@ -10,14 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tracetorch import encode
 from tracetorch.data.samples import Array, Events, Samples
 from tracetorch.data.scale import Scale, fit
 from tracetorch.data.split import held_out
 from tracetorch.data.target import At, Kind, Target, as_target, counts
 from tracetorch.encode import ENCODERS, Stream, level_crossing, mix_seed, poisson
-from tracetorch import encode
 from tracetorch.modes import check_number
-from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices, slices, whole_at_least
+from tracetorch.tasks.task import (
+    Batch,
+    CountedBatch,
+    Figures,
+    Task,
+    Trials,
+    at_least,
+    check_split,
+    choices,
+    slices,
+    whole_at_least,
+)
 
 Encoding = Literal["auto", "current", "poisson", "latency", "delta", "events"]
 Normalize = Literal["auto", "none", "standard", "range"]
@@ -55,7 +66,7 @@ class SampledTask(Task):
         population: inputs for each channel, with Gaussian receptive fields over its range (see `encode.population`);
             1: the value itself.
         level: for delta, the change that gives a spike, in units of the normalized input.
-        normalize: of each channel, learnt from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
+        normalize: of each channel, learned from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
             "none". "auto": range for poisson, latency and populations, standard for the others; none for inputs with a
             scale, such as brightness, and for events.
         test, validation: samples that are held out, as bool (samples,), or as `tracetorch.data.split.held_out` takes
@@ -68,6 +79,8 @@ class SampledTask(Task):
         seed: of splits, order, spikes and augmentation.
     Raises: ValueError for data or values that do not fit, TypeError for a count that is not a whole number.
     """
+
+    batches_per_pass: int
 
     def __init__(
         self,
@@ -97,7 +110,8 @@ class SampledTask(Task):
         at_least(0, noise=noise)
         check_number(max_rate, "max_rate")
         self.samples, self.seed = samples, seed
-        self.target = as_target(samples, choices("kind", kind, ("auto", "label", "values")), at)
+        choices("kind", kind, ("auto", "label", "values"))
+        self.target = as_target(samples, kind, choices("at", at, ("auto", "end", "steps")))  # type: ignore[arg-type]
         self.encoding = _encoding(samples, encoding)
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
@@ -116,7 +130,7 @@ class SampledTask(Task):
         self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
         self.metrics = ("accuracy", "balanced_accuracy") if self.target.is_label else ("r2", "mse")
         method = _method(samples, self.encoding, normalize, population)
-        self.scale = fit(method, (samples.inputs[n] for n in self.splits["train"]), samples.channels)
+        self.scale = fit(method, (samples.inputs[int(n)] for n in self.splits["train"]), samples.channels)
         self.target_scale = fit(
             "none" if self.target.is_label else "standard", self._training_values(), self.target.size
         )
@@ -157,8 +171,9 @@ class SampledTask(Task):
         if not self.target.at_steps:
             target = torch.from_numpy(self._scaled_target(np.stack([self.target.values[n] for n in chosen])))
             target = target.to(self.device)
-            is_ragged = bool((begins > 0).any())
-            return Batch(xs, target, {"sample": numbers}, counted if is_ragged else None)
+            if not bool((begins > 0).any()):
+                return Batch(xs, target, {"sample": numbers})
+            return CountedBatch(xs, target, {"sample": numbers}, counted)
         shape = () if self.target.is_label else (self.target.size,)
         like = self.target.values[0]
         values = np.zeros((total, len(chosen), *shape), dtype=like.dtype)
@@ -169,7 +184,8 @@ class SampledTask(Task):
             values[total - lengths[row] :, row] = self.target.values[n].repeat(repeat, axis=0)
             given[total - lengths[row] :, row] = self.target.counted[n].repeat(repeat)
         at_steps = torch.from_numpy(self._scaled_target(values)).to(self.device)
-        return Batch(xs, at_steps, {"sample": numbers}, torch.from_numpy(given).to(self.device), at_steps=True)
+        counted = torch.from_numpy(given).to(self.device)
+        return CountedBatch(xs, at_steps, {"sample": numbers}, counted, at_steps=True)
 
     def _stream(
         self, chosen: Array, total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
@@ -200,16 +216,16 @@ class SampledTask(Task):
 
     def _events(self, chosen: Array, total: int) -> Stream:
         assert self.dt is not None
-        step, row, channel = list[Array](), list[Array](), list[Array]()
+        columns: list[list[Array]] = [[], [], []]  # steps, rows, channels
         for at, n in enumerate(chosen):
             events = self.samples.inputs[n]
-            step.append((events.times / self.dt).astype(np.int64) + total - self._lengths[n])
-            row.append(np.full(len(events.times), at))
-            channel.append(events.channels)
-        order = np.argsort(np.concatenate(step), kind="stable")
-        parts = [torch.from_numpy(np.concatenate(part)[order]).to(self.device) for part in (step, row, channel)]
+            step = (events.times / self.dt).astype(np.int64) + total - self._lengths[n]
+            for column, part in zip(columns, (step, np.full(len(step), at), events.channels), strict=True):
+                column.append(part)
+        order = np.argsort(np.concatenate(columns[0]), kind="stable")
+        indices = torch.from_numpy(np.stack([np.concatenate(column)[order] for column in columns])).to(self.device)
         shape = (len(chosen), self.input_size)
-        return Stream(partial(_events_of, *parts, shape=shape), total, shape)
+        return Stream(partial(_events_of, indices=indices, shape=shape), total, shape)
 
     def _augmented(self, values: Tensor, augment: np.random.Generator | None) -> Tensor:
         """Return training inputs, (time, batch, channels), shifted and with noise."""
@@ -246,13 +262,13 @@ class SampledTask(Task):
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             named = {f"target_{at}": target[..., at] for at in few}
             named |= {f"prediction_{at}": output[..., at] for at in few}
-        if not batch.at_steps:
+        if not self.target.at_steps:
             return found | named | columns
         return found | {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
 
     def _over_steps(self, name: str, value: Tensor, batch: Batch, of_split: Statistics) -> Tensor:
         """Return a number for each sample, whose mean over a split is the mean over all of its steps."""
-        assert batch.counted is not None
+        assert isinstance(batch, CountedBatch)
         if name == "r2":
             error = torch.where(batch.counted, 1 / of_split.steps - value, 0.0).sum(dim=0)
             return 1 - error / of_split.steps
@@ -287,7 +303,7 @@ class SampledTask(Task):
         return self.samples.image if self.input_size == self.samples.channels else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scales of inputs and targets, which were learnt from the training samples, and the classes."""
+        """Return the scales of inputs and targets, which were learned from the training samples, and the classes."""
         return {
             "shift": torch.from_numpy(self.scale.shift),
             "factor": torch.from_numpy(self.scale.factor),
@@ -303,9 +319,9 @@ class SampledTask(Task):
             got = f"{len(state['shift'])} channels, and these data {self.samples.channels}"
             raise ValueError(f"{self.samples.source}: the network was trained on {got}")
         if state["classes"] != list(self.target.classes):
+            known, found = (", ".join(names[:12]) for names in (state["classes"], self.target.classes))
             raise ValueError(
-                f"{self.samples.source}: the network was trained on the classes {', '.join(state['classes'][:12])}, and "
-                f"these data hold {', '.join(self.target.classes[:12])}"
+                f"{self.samples.source}: the network was trained on the classes {known}, and these data hold {found}"
             )
         self.scale = Scale(state["shift"].numpy(), state["factor"].numpy(), bool(state["clips"]))
         self.target_scale = Scale(state["target_shift"].numpy(), state["target_factor"].numpy(), False)
@@ -313,8 +329,8 @@ class SampledTask(Task):
     def _training_values(self) -> Iterator[Array]:
         """Yield the values to predict of the training samples."""
         for n in self.splits["train"] if not self.target.is_label else ():
-            values = self.target.values[n]
-            yield values if self.target.counted is None else values[self.target.counted[n]]
+            values = self.target.values[int(n)]
+            yield values if self.target.counted is None else values[self.target.counted[int(n)]]
 
     def _scaled_target(self, target: Array) -> Array:
         """Values are standardized, so that networks and learning rates need not know their unit."""
@@ -353,10 +369,12 @@ class SampledTask(Task):
         free = np.ones(len(self.samples), dtype=bool)
         fields, source = self.samples.fields, self.samples.source
         seed = None if self._in_order else mix_seed(self.seed, _SPLIT)
-        taken = []
+        taken = list[Array]()
         for key, wanted in (("test", test), ("validation", validation)):
-            is_given = isinstance(wanted, np.ndarray)
-            taken.append(wanted if is_given else held_out(wanted, fields, free, seed=seed, key=f"task.{key}"))
+            if isinstance(wanted, np.ndarray):
+                taken.append(wanted)
+            else:
+                taken.append(held_out(wanted, fields, free, seed=seed, key=f"task.{key}"))
             free &= ~taken[-1]
         tested, validated = taken
         self.splits = {
@@ -436,8 +454,12 @@ def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
     return values[start:stop]
 
 
-def _events_of(step: Tensor, row: Tensor, channel: Tensor, start: int, stop: int, *, shape: tuple[int, int]) -> Tensor:
-    """Return the number of events in each bin, (stop − start, batch, channels)."""
+def _events_of(start: int, stop: int, *, indices: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the number of events in each bin, (stop − start, batch, channels).
+
+    Args: indices: step, row and channel of each event, (3, events), in order of steps.
+    """
+    step, row, channel = indices
     first, last = (int(torch.searchsorted(step, bound)) for bound in (start, stop))
     part = torch.zeros(stop - start, *shape, device=step.device)
     where = (step[first:last] - start, row[first:last], channel[first:last])
