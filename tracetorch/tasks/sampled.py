@@ -72,7 +72,7 @@ class SampledTask(Task):
         test, validation: samples that are held out, as bool (samples,), or as `tracetorch.data.split.held_out` takes
             them.
         in_order: whether a fraction holds out the last samples instead of drawn ones.
-        augment_steps, augment_channels: largest shifts of a training sample, in time steps and in channels, drawn anew
+        augment_steps, augment_channels: largest shifts of a training sample, in time steps and in channels, drawn again
             in each pass; what is shifted in is 0.
         noise: standard deviation of Gaussian noise that is added to training inputs, for current.
         batch_size: samples in a training batch.
