@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -213,28 +214,41 @@ class Suggestion(NamedTuple):
     why: str
 
 
-def suggest(task: File, rule: str) -> list[Suggestion]:
-    """Return choices that suit the data of a task. Args: rule: of the config, its class.
+def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
+    """Return choices that suit the data of a task.
 
-    Membranes that remember a sixth of a sample, a learning moment eight times in it (or at each step, if each has a
-    target), one update a batch; passes until the validation data show no progress.
+    One target for a sample: membranes that remember a sixth of it, and a learning moment, with an update, eight times in
+    it. A target at each step: membranes of up to eight time constants, to a fifth of a sample, and OTTT, which
+    takes a signal at every step. Passes until the validation data show no progress.
+
+    Args: rule: the class of the rule, if it is typed; else "". hidden: the sizes of the hidden layers.
     """
     target, steps, batches = task.target, task.steps, task.batches_per_pass
     if target.is_label:
         found = [Suggestion("network", "lif_lis", "class probabilities"), Suggestion("loss", "cross_entropy", "labels")]
     else:
         found = [Suggestion("network", "lif_li", "real numbers"), Suggestion("loss", "mse", "values to predict")]
-        found += [
-            Suggestion("network.readout.bias", "true", ""),
-            Suggestion("network.readout.trainable", "[weight,bias]", ""),
-        ]
-    decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
-    found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
-    found.append(Suggestion("network.readout.decay", decay, ""))
-    if rule != "BPTT" and not task.is_steady:
-        every = "1" if target.at_steps else f"{max(1, steps // 8)}"
+        found.append(Suggestion("network.readout.bias", "true", ""))
+        found.append(Suggestion("network.readout.trainable", "[weight,bias]", ""))
+    if target.at_steps:
+        longest = max(8.0, min(steps / 5, 200))
+        groups = math.gcd(8, *hidden)  # of neurons, of equal size
+        places = [at / (groups - 1) for at in range(groups)] if groups > 1 else [0.7]
+        decays = ",".join(f"{1 - 1 / (1.4 * (longest / 1.4) ** place):.3g}" for place in places)
+        found.append(Suggestion("rule", "ottt", "a signal at every step"))
+        found.append(Suggestion("network.neuron.decay", f"[{decays}]", "time constants up to a fifth of a sample"))
+        found.append(Suggestion("network.readout.decay", "0.8", ""))
+        found.append(Suggestion("optimizer.lr", "0.005", ""))
+    else:
+        decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
+        found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
+        found.append(Suggestion("network.readout.decay", decay, ""))
+    if task.is_steady or target.at_steps or rule == "BPTT":
+        every = "1" if target.at_steps and rule == "Trace" else "null"
+    else:
+        every = f"{max(1, steps // 8)}"
+    if every != "null":
         found.append(Suggestion("train.learn_every", every, "the target holds all along"))
-        found.append(Suggestion("train.update_every", "null", "one update a batch"))
     passes = max(30, math.ceil(1000 / batches))
     found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
     if len(task.splits["validation"]):
