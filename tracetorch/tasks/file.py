@@ -35,7 +35,7 @@ class File(SampledTask):
         inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
         sample, time, rows: of tables; see `data.tables.read_table`.
         cut: steps of a sample into which longer recordings are cut; what is left at the end is dropped. None: whole.
-        kind, at, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
+        kind, at, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
         size, grey: of images; see `data.images.read_images`.
         test, validation: the held-out samples: a fraction, drawn by the seed; a condition on a field, such as
@@ -57,6 +57,7 @@ class File(SampledTask):
         cut: int | None = None,
         kind: Kind = "auto",
         at: At = "auto",
+        skip: int = 0,
         encoding: Encoding = "auto",
         steps: int | None = None,
         steps_per_frame: int = 1,
@@ -93,11 +94,18 @@ class File(SampledTask):
         )
         self.path = path
         samples, tested, validated = _read(path, test, how)
-        samples = _cut(samples, cut) if cut is not None else samples
+        if cut is not None:
+            samples = _cut(samples, cut)
+        elif len(samples) == 1:
+            steps = len(samples.inputs[0])
+            raise ValueError(
+                f"{path} is one recording of {steps:,} steps: cut it, such as task.cut={max(1, steps // 50)}"
+            )
         super().__init__(
             samples,
             kind=kind,
             at=at,
+            skip=skip,
             encoding=encoding,
             steps=steps,
             steps_per_frame=steps_per_frame,
@@ -206,6 +214,9 @@ def _cut(samples: Samples, steps: int) -> Samples:
     )
 
 
+_FEW_CHANNELS = 4
+
+
 class Suggestion(NamedTuple):
     """A choice for a config that suits the data."""
 
@@ -217,9 +228,9 @@ class Suggestion(NamedTuple):
 def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
     """Return choices that suit the data of a task.
 
-    One target for a sample: membranes that remember a sixth of it, and a learning moment, with an update, eight times in
-    it. A target at each step: membranes of up to eight time constants, to a fifth of a sample, and OTTT, which
-    takes a signal at every step. Passes until the validation data show no progress.
+    One target for a sample: membranes that remember a sixth of it, and a learning moment, with an update, eight times
+    in it. A target at each step: membranes of up to eight time constants, to a fifth of a sample, receptive fields for
+    few channels, and OTTT, which takes a signal at every step. Passes until the validation data show no progress.
 
     Args: rule: the class of the rule, if it is typed; else "". hidden: the sizes of the hidden layers.
     """
@@ -239,6 +250,8 @@ def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
         found.append(Suggestion("network.neuron.decay", f"[{decays}]", "time constants up to a fifth of a sample"))
         found.append(Suggestion("network.readout.decay", "0.8", ""))
         found.append(Suggestion("optimizer.lr", "0.005", ""))
+        if task.samples.channels <= _FEW_CHANNELS and task.encoding in ("current", "poisson"):
+            found.append(Suggestion("task.population", "16", "few channels"))
     else:
         decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
         found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
