@@ -388,7 +388,13 @@ def test_a_partial_line_of_a_failed_write_is_removed_from_the_journal(study, mon
         ("study.jsonl", lambda path: path.touch() or os.truncate(path, 65 << 20), "is larger than 67,108,864 bytes"),
         ("study.json", "{", "study.json is broken"),
         ("study.json", '{"experiment": "x", "typed": 3, "overrides": [], "search": {}}', "study.json is broken"),
+        ("study.json", '{"experiment": "x", "typed": [3], "overrides": [], "search": {}}', "broken (TypeError)"),
         ("study.json", '{"experiment": "x", "typed": [], "overrides": [], "search": {}}', "search.space is empty"),
+        (
+            "study.json",
+            '{"experiment": "x", "typed": [], "overrides": [], "search": 3}',
+            "a search has metric, direction",
+        ),
         ("study.json", lambda path: None, "is not the folder of a study"),
     ],
 )
@@ -467,6 +473,7 @@ def test_a_full_disk_does_not_fail_the_trial(here, monkeypatch, when):
     assert states() == ["COMPLETE"] * 3
 
 
+KEY = "'$x' is not a key of a config"
 UNTRUSTED, ESCAPED = "os.system", r"\${oc.create:{_target_:os.mkdir,path:harmed}}"
 
 
@@ -485,6 +492,7 @@ def older(content):
         lambda content: content["configs"]["base"]["config"]["task"].update(_target_=UNTRUSTED),
         lambda content: content["configs"]["base"]["config"]["task"].update(label=ESCAPED),
         lambda content: older(content)["overrides"].append(f"task.label='{ESCAPED}'"),
+        lambda content: older(content)["overrides"].append("$x=1"),
         lambda content: older(content)["search"]["space"].update({"task.label": {"choices": ["${oc.env:HOME}"]}}),
     ],
 )
@@ -493,7 +501,7 @@ def test_a_foreign_study_calls_nothing_untrusted(study, how):
     how(content)
     (study / "study.json").write_text(json.dumps(content))
     said = resume("--trials", "4", call=refused)
-    assert any(why in said for why in (f"'{UNTRUSTED}', which is not trusted", "is chosen by name", "task.label"))
+    assert any(why in said for why in (f"'{UNTRUSTED}', which is not trusted", "is chosen by name", "task.label", KEY))
 
 
 def test_a_foreign_journal_with_other_parameters_or_values_is_refused(study):

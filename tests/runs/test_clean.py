@@ -72,7 +72,9 @@ def many(outputs):
         ("--unfinished", {"interrupted", "killed"}),
         ("--older-than 7d --keep-best 1", {"good", "higher", "failed-long-ago"}),
         ("--failed --older-than 7d --keep-best 3", {"failed-long-ago"}),
-        ("--older-than 12h", {*OLD, "good", "better", "higher", "lower", "other"}),
+        ("--older-than 24h", {*OLD, "good", "better", "higher", "lower", "other"}),
+        ("--older-than 1440m", {*OLD, "good", "better", "higher", "lower", "other"}),
+        ("--older-than 4w", {"failed-long-ago", "good", "better", "higher", "lower", "other"}),
     ],
 )
 def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(many, words, gone):

@@ -95,6 +95,12 @@ class Part(Patterns):
     ("verb", "name", "get", "said"),
     [
         ("run", "metrics", "lambda _: ()", "Part.metrics must be names such as ('accuracy',), at least one; it is ()"),
+        (
+            "run",
+            "metrics",
+            "lambda _: (3,)",
+            "Part.metrics must be names such as ('accuracy',), at least one; it is (3,)",
+        ),
         ("run", "batch_size", "lambda self: 'many'", "Part.batch_size must be a whole number; it is 'many'"),
         ("run", "batch_size", "lambda self: exit(0)", "Part.<lambda> (endings_part.py, line 4) called sys.exit(0)"),
         ("tune", "input_size", "lambda self: {}[1]", "KeyError: 1 in Part.<lambda> (endings_part.py, line 4)"),
