@@ -21,10 +21,12 @@ from optuna.storages.journal import JournalFileBackend
 from tests.command_line import CLICKS, facts_in, ran, refused, start, tracetorch
 from tests.sweeps import wait_until
 from tracetorch import files
+from tracetorch.cli.folders import find_run
 from tracetorch.cli.tuning import study as study_module
 from tracetorch.cli.tuning import trials
 from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import read_study
+from tracetorch.cli.tuning.trials import TrialResult
 from tracetorch.files import WriteError, write_whole
 from tracetorch.runs import Run, RunFolder, lock
 from tracetorch.runs.ending import Interrupt
@@ -171,13 +173,6 @@ def test_a_failed_trial_does_not_stop_the_others(here):
     assert len(failed) == states().count("FAIL") and all("lr=1e+30: " in line for line in failed)
 
 
-def test_a_search_ends_after_five_failures_in_a_row(here):
-    ended = tune("search.space={optimizer.lr: {choices: [1e30, 1e31]}}", "train.updates=6", trials=9, call=tracetorch)
-    assert ended.exit_code == 1 and len(journal()) == 5
-    assert "5 trials in a row failed, and none has completed" in ended.stderr
-    assert not Path("study/presets").exists()
-
-
 def test_a_run_that_cannot_begin_leaves_a_folder_with_the_error(here):
     tune("search.space={train.window: {choices: [1, 9998, 9999]}}", trials=4)
     refused = [path for path in folders() if state_of(path).status == "failed"]
@@ -197,6 +192,69 @@ def test_a_pruned_trial_ends_early_but_not_at_its_last_update(here, monkeypatch)
     assert len(records(pruned)) == 2 and not records(pruned, "test")
     assert journal()[1].value == records(pruned)[-1]["accuracy"]
     assert [line.split()[1] for line in ended.stdout.splitlines()[2:5]] == ["completed", "pruned", "completed"]
+    shown = tracetorch("info", "study").stdout
+    assert "\nstatus     completed\ntrials     2 completed, 1 pruned of 3\n" in shown
+    found = find_run(pruned)  # a trial whose process was killed between its run and its record
+    for seed, result in ((0, TrialResult("pruned", journal()[1].value)), (1, None)):
+        composed = found.composed._replace(config=found.composed.config | {"seed": seed})
+        listener = trials.TrialListener(None, read_study(Path("study")).search, None, {})
+        again = trials.run_trial(composed, [], pruned, listener)
+        assert again == result or "holds a run with another config, which cannot be continued" in again.error
+    assert facts_in(pruned) == run
+
+
+def scripted(monkeypatch, *values, code=0, signals=()):
+    """Let each run of a study have one of these values in the middle of its training, and end at once."""
+    script = iter(values)
+
+    def execute(composed, overrides, *, path, resume_from, display):
+        display("progress", {"done": 5, "total": 10})
+        row = {"split": "validation", "update": 5, "accuracy": value} if (value := next(script)) is not ... else {}
+        pruned = display("record", row)
+        for number in signals:
+            signal.raise_signal(number)
+        return SimpleNamespace(code=130 if pruned else code, error=None, message="why" * bool(code))
+
+    monkeypatch.setattr(trials, "execute", execute)
+
+
+def test_a_search_ends_after_five_failures_in_a_row(here, monkeypatch):
+    scripted(monkeypatch, *[0.5] * 9, code=1)
+    ended = tune(trials=9, call=tracetorch)
+    assert ended.exit_code == 1 and states() == ["FAIL"] * 5
+    assert "5 trials in a row failed, and none has completed" in ended.stderr
+    assert not Path("study/presets").exists()
+
+
+@pytest.mark.parametrize(("pruner", "sixth"), [("median", "PRUNED"), ("none", "COMPLETE")])
+def test_the_sixth_trial_is_pruned_if_it_is_below_the_median(here, monkeypatch, pruner, sixth):
+    scripted(monkeypatch, *[0.9] * 5, 0.1)
+    tune(f"search.pruner={pruner}", trials=6)
+    assert states() == [*["COMPLETE"] * 5, sixth]
+
+
+def test_an_interrupted_study_ends_with_130_and_names_what_continues_it(here, monkeypatch):
+    for code, state in ((130, "RUNNING"), (0, "COMPLETE")):  # the signal comes in the run, or after it
+        scripted(monkeypatch, 0.5, code=code, signals=[signal.SIGINT])
+        ended = tune("--trials", "2", call=tracetorch)
+        assert (ended.exit_code, states()) == (130, [state])
+        assert ended.stderr == "tracetorch: interrupted; to continue: tracetorch tune --study study\n"
+        assert ("figure: " in ended.stdout) is ("best: " in ended.stdout) is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "why"),
+    [
+        (0.5, 1, "why"),
+        (..., 0, "accuracy was never measured on validation trials"),
+        (float("nan"), 0, "accuracy is not a finite number"),
+    ],
+)
+def test_a_study_without_a_completed_trial_fails(here, monkeypatch, value, code, why):
+    scripted(monkeypatch, value, code=code)
+    ended = tune(trials=1, call=tracetorch)
+    assert ended.exit_code == 1 and f": {why}\n" in ended.stdout and states() == ["FAIL"]
+    assert ended.stderr == "tracetorch: no trial is completed: see error.txt in the folders of study\n"
 
 
 @pytest.mark.slow
@@ -329,6 +387,8 @@ def test_no_process_takes_a_trial_that_another_process_runs(here):
     child = start_study(updates=100_000, trials=2)
     first_recording_trial()
     try:
+        shown = tracetorch("info", "study").stdout
+        assert "\nstatus  running\ntrials  1 running of 2\n" in shown and "to continue" not in shown
         begun = json.loads(Path("study/study.json").read_text())
         for template in begun["configs"].values():
             template["config"]["train"]["updates"] = 2

@@ -135,6 +135,8 @@ class Ending(rules.Trace):
         ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),
         ({"rule": Ending}, "Ending needs sequences with an end"),
         ({"averages": (5, 0)}, "of at least 1 decision"),
+        ({"updates": 0}, "train.updates must be at least 1, got 0"),
+        ({"steps": 0}, "train.steps must be at least 1, got 0"),
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
         ({"updates": None, "schedule": "cosine"}, "lowers the learning rate until the end, and this run has no end"),
     ],

@@ -62,6 +62,12 @@ def test_what_is_recorded(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("updates", "every"), [(20, 2), (3, 1)])
+def test_a_run_is_evaluated_ten_times_if_nothing_is_said(tmp_path, updates, every):
+    rows = rows_of(reinforce(tmp_path, updates=updates), "validation")
+    assert [row["update"] for row in rows] == list(range(every, updates + 1, every))
+
+
 def test_a_pass_has_the_length_that_the_task_gives_and_without_validation_the_latest_is_tested(tmp_path):
     run = reinforce(tmp_path, updates=None, passes=0.2, task=Lights(validation_episodes=0))
     summary = facts(run)["summary"]
@@ -106,6 +112,8 @@ def test_actions_have_the_frequencies_of_their_probabilities():
         ({"task": Patterns()}, "Patterns gives labels, not rewards: choose train=supervised"),
         ({"updates": None}, "train.updates and train.passes are both null"),
         ({"log_every": 0}, "train.log_every must be at least 1"),
+        ({"eval_every": 0}, "train.eval_every must be at least 1"),
+        ({"patience": 0}, "train.patience must be at least 1"),
         ({"window": 9}, "train.window must lie between 1 and the 4 steps"),
     ],
 )

@@ -86,6 +86,9 @@ def test_the_network_of_a_checkpoint_without_sizes_has_them_from_its_weights(tmp
         ({"checkpoint_seconds": None}, "train.checkpoint_seconds must be a number, got None"),
         ({"log_every": None}, "train.log_every must be a whole number, got None"),
         ({"update_every": 0}, "train.update_every must be at least 1, got 0"),
+        ({"learn_every": 0}, "train.learn_every must be at least 1, got 0"),
+        ({"eval_every": 0}, "train.eval_every must be at least 1, got 0"),
+        ({"patience": 0}, "train.patience must be at least 1, got 0"),
         ({"update_every": 4}, r"learns at the end alone \(train.learn_every=null\)"),
         ({"learn_every": 3, "update_every": 4}, "learns every 3 steps, .* give a multiple of train.learn_every"),
         ({"checkpoint_seconds": -1}, "train.checkpoint_seconds must be at least 0, got -1"),
@@ -170,9 +173,18 @@ def test_the_learning_rate_follows_its_schedule(tmp_path, schedule):
 
 
 def test_passes_are_counted_in_batches(tmp_path):
-    digits = MNIST(batch_size=100, steps=2)
+    digits = MNIST(batch_size=100, steps=2, validation_digits=20)
     run = train(tmp_path, task=digits, loss=losses.cross_entropy_with_logits, updates=None, passes=0.3)
-    assert run.summary["updates"] == 3
+    assert run.summary["updates"] == 3 and evaluated(run) == [3]  # a pass has 10
+
+
+def evaluated(run):
+    return [row["update"] for row in run.folder.records() if row["split"] == "validation"]
+
+
+def test_a_run_is_evaluated_ten_times_if_nothing_is_said(tmp_path):
+    assert evaluated(train(tmp_path, updates=20)) == list(range(2, 21, 2))
+    assert evaluated(train(tmp_path, name="short", updates=3)) == [1, 2, 3]
 
 
 def test_what_a_run_leaves(tmp_path):
