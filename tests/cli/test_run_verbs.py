@@ -107,6 +107,10 @@ def test_eval_repeats_the_result_of_the_run(mine):
     assert (folder / "trials.csv").read_text() == (mine / "trials.csv").read_text()
     assert f"{again['accuracy']:.4f}" in ended.stdout and str(folder.relative_to(mine.parent)) in ended.stdout
     assert re.search(r"\nupdate +2  test        loss \S+  accuracy \S+\n", ended.stdout)
+    torch.set_num_threads(2)
+    ran("eval", "it", "train.precision=bfloat16", "threads=1")
+    (other,) = (path for path in (mine / "eval").iterdir() if path != folder)
+    assert facts_in(other)["summary"]["loss"] != found["loss"] and torch.get_num_threads() == 1
 
 
 def test_eval_with_other_settings_does_not_change_the_run(mine):
@@ -286,7 +290,9 @@ def test_info_of_a_run_prints_its_facts_without_control_characters(mine):
 
 
 def test_a_repeated_run_is_identical(finished, here):
-    ended = ran("run", "--from", str(finished[0]), "output.dir=again")
+    torch.set_num_threads(2)
+    ended = ran("run", "--from", str(finished[0]), "output.dir=again", "threads=1")
+    assert torch.get_num_threads() == 1
     assert f"identical to {finished[0]}: all " in " ".join(ended.stdout.split())
     assert state_of(here / "again").status == "completed"
 

@@ -181,7 +181,11 @@ def test_resume_runs_only_missing_and_broken_jobs(mine):
         assert "\nstatus  running\n" in shown and "to continue" not in shown
         lock.release()
     change(mine / "002_seed=1,lr=0.01" / "run.json", status="completed")
-    assert "2 already completed" in ran("resume", "a sweep").stdout
+    unsafe = ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]
+    change(mine / "sweep.json", settings=unsafe)
+    assert "which may run commands" in refused("resume", "a sweep")
+    assert "2 already completed" in ran("resume", "a sweep", "hydra/launcher=basic").stdout
+    change(mine / "sweep.json", settings=[])
     assert (mine / "000_seed=0,lr=0.01" / "run.json").stat().st_mtime_ns == before
     assert set(statuses(mine).values()) == {"completed"}
     assert "all 4 jobs of a sweep are completed" in ran("resume", "a sweep").stdout
@@ -301,6 +305,20 @@ def test_submitit_gets_the_settings_and_jobs_that_can_be_requeued(here, monkeypa
     assert executor.folder == here / FOLDER / "%j" and list(numbers) == [0, 1]
     again = job.checkpoint(1)
     assert (again.function, again.args) == (worker, (1,))
+
+
+class Echo(SimpleNamespace):
+    def __call__(self, at):
+        return f"job {at}"
+
+
+def test_a_launcher_returns_what_each_job_returns(here, monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    made, worker = [], Echo(folder=str(here), names=("a", "b"), controller=ControllerProcess())
+    in_order = lambda calls: [function(*given, **named) for function, given, named in calls]  # noqa: E731
+    monkeypatch.setattr(joblib, "Parallel", lambda **options: made.append(options) or in_order)
+    assert launch(worker, []) == launch(worker, JOBLIB) == ["job 0", "job 1"]
+    assert made == [{"backend": "loky", "initializer": worker.controller.watch, "n_jobs": 2}]
 
 
 def submit(sweep, *numbers):

@@ -18,8 +18,10 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from tests import sweeps
 from tests.command_line import CLICKS, facts_in, ran, refused, start, tracetorch
 from tests.sweeps import wait_until
+from tests.terminals import terminal
 from tracetorch import files
 from tracetorch.cli.folders import find_run
 from tracetorch.cli.tuning import study as study_module
@@ -311,6 +313,16 @@ def test_a_nested_interrupt_passes_the_signal_to_the_outer_one():
         assert not alone.stop
 
 
+def test_in_a_terminal_the_progress_of_a_trial_is_shown(monkeypatch):
+    monkeypatch.setattr(sweeps, "PATIENCE", 3.0)
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal(monkeypatch) as shown, trials.TrialTable("accuracy") as table:
+        table.start(Path("study/0003_lr=1"))
+        wait_until(lambda: b"0003_lr=1  starts" in shown.getvalue())
+        table.show(1500, 20_000, 0.5)
+        wait_until(lambda: "0003_lr=1  update 1,500 of 20,000 · accuracy 0.5000".encode() in shown.getvalue())
+
+
 def outcome() -> tuple:
     """The trials of the study, and its preset."""
     preset = Path("study/presets/experiment/best.yaml").read_text()
@@ -533,7 +545,7 @@ def test_a_full_disk_does_not_fail_the_trial(here, monkeypatch, when):
     assert states() == ["COMPLETE"] * 3
 
 
-KEY = "'$x' is not a key of a config"
+OTHERS = ("'$x' is not a key of a config", "would read a file of another folder")
 UNTRUSTED, ESCAPED = "os.system", r"\${oc.create:{_target_:os.mkdir,path:harmed}}"
 
 
@@ -553,6 +565,7 @@ def older(content):
         lambda content: content["configs"]["base"]["config"]["task"].update(label=ESCAPED),
         lambda content: older(content)["overrides"].append(f"task.label='{ESCAPED}'"),
         lambda content: older(content)["overrides"].append("$x=1"),
+        lambda content: older(content)["search"]["space"].update({"task": {"choices": ["../../secret"]}}),
         lambda content: older(content)["search"]["space"].update({"task.label": {"choices": ["${oc.env:HOME}"]}}),
     ],
 )
@@ -561,7 +574,9 @@ def test_a_foreign_study_calls_nothing_untrusted(study, how):
     how(content)
     (study / "study.json").write_text(json.dumps(content))
     said = resume("--trials", "4", call=refused)
-    assert any(why in said for why in (f"'{UNTRUSTED}', which is not trusted", "is chosen by name", "task.label", KEY))
+    assert any(
+        why in said for why in (f"'{UNTRUSTED}', which is not trusted", "is chosen by name", "task.label", *OTHERS)
+    )
 
 
 def test_a_foreign_journal_with_other_parameters_or_values_is_refused(study):
