@@ -315,7 +315,10 @@ class Echo(SimpleNamespace):
 def test_a_launcher_returns_what_each_job_returns(here, monkeypatch):
     joblib = pytest.importorskip("joblib")
     made, worker = [], Echo(folder=str(here), names=("a", "b"), controller=ControllerProcess())
-    in_order = lambda calls: [function(*given, **named) for function, given, named in calls]  # noqa: E731
+
+    def in_order(calls):
+        return [function(*given, **named) for function, given, named in calls]
+
     monkeypatch.setattr(joblib, "Parallel", lambda **options: made.append(options) or in_order)
     assert launch(worker, []) == launch(worker, JOBLIB) == ["job 0", "job 1"]
     assert made == [{"backend": "loky", "initializer": worker.controller.watch, "n_jobs": 2}]
@@ -347,7 +350,8 @@ def test_the_queue_holds_the_jobs_of_this_launch_only(here, monkeypatch):
     assert slurm[-1] == ["scancel", "--quiet", "11"]
 
 
-def test_the_local_queue_holds_children_that_run_and_cancels_them_on_request(here):
+def test_the_local_queue_holds_children_that_run_and_cancels_them_on_request(here, monkeypatch):
+    monkeypatch.setattr(launching, "_call", None)  # no command of Slurm
     child = subprocess.Popen(["sleep", "60"])
     submit(here, str(child.pid), "1")
     queue = Queue("submitit_local", here, ["a"], earlier=True)
