@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.adapter.making import naming
-from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
+from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
 from tracetorch.files import WriteError, expanded
@@ -64,6 +64,7 @@ def execute(
     """
     config = composed.config
     with contained() as base:
+        check(config)
         output = config["output"]
         if resume_from is not None:
             check_unchanged(resume_from, config)

@@ -81,6 +81,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
         key, value = override.key_or_group, override.value()
         if not has(base.config, key):
             raise UsageError(no_such_key(key, base.config, _keys_of))
+        check_plain(value, key=key)  # before references are resolved
         OmegaConf.update(config, key, value, merge=True)
     return Composed(_resolved(config), base.experiment, base.choices)
 

@@ -55,7 +55,9 @@ class Choices:
         return {f"choices[{at}]={label}": label for at, label in enumerate(self.labels)}
 
     def typed(self, value: Any) -> str:
-        """The typed form of a label."""
+        """The typed form of a label. Raises: UsageError if it is not a label of these choices."""
+        if value not in self.labels:
+            raise UsageError(f"the study has tried {shorten(value)!r}, which is not one of its choices")
         return str(value)
 
     def shown(self, value: Any) -> str:
