@@ -26,6 +26,12 @@ def network():
     return Sequential(LIF(4, 5), LIS(5, 3))
 
 
+def mixed():
+    net = network()
+    net[0].precision = torch.bfloat16
+    return net
+
+
 def ran():
     net = network()
     net(X)
@@ -54,10 +60,17 @@ CASES = [
     (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY), "act: expected a torch tensor, got numpy"),
     (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
+    (lambda: network()(X.to("meta")), "LIF(4, 5) is on cpu, and its input on meta: move one of them with .to"),
+    (lambda: network().run(X[None].to("meta")), "LIF(4, 5) is on cpu, and its input on meta: move one of them"),
     (lambda: device.resolve("cpu:"), "device=cpu: is not a device: use auto, cpu, cuda"),
     (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
+    (
+        lambda: ran().backward(P + 0j),
+        "the signal for LIS(5, 3): expected a dense tensor of real numbers, got torch.com",
+    ),
+    (lambda: ran().backward(P.to_sparse()), "the signal for LIS(5, 3): expected a dense tensor of real numbers, got"),
     (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): pass one of them"),
     (lambda: ran().backward(torch.ones(2, 3, device="meta")), "LIS(5, 3) is on cpu, and its signal on meta: move"),
     (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
@@ -90,6 +103,15 @@ CASES = [
     (lambda: LI(4, 3, decay="0.9"), "decay must be a number, or a list of numbers, got '0.9'"),
     (lambda: tt.constrain.decay_from_half_life("a"), "a half-life must be a number, or a list of numbers"),
     (lambda: LIF(4, 3, bias="no"), "bias must be True or False, got 'no'"),
+    (lambda: LIF(4, 3, decay_gradient="none"), "decay_gradient must be one of exact, stationary, got 'none'"),
+    (lambda: LIF(4, 3, bank=[0.9], trace_bank=[0.9]), "bank is now trace_bank: give one of them"),
+    (
+        lambda: LIF(torch.nn.Conv2d(1, 2, 3), decay=TWO),
+        "with neurons of several dimensions, a tied trace has one decay",
+    ),
+    (lambda: Layer(4, 3, neuron=lambda features: None), "neuron makes the neurons from their number, such as"),
+    (lambda: setattr(network(), "precision", torch.float16), "precision must be torch.bfloat16, torch.float32,"),
+    (lambda: mixed().precision, "the layers have different precisions, {"),
     (lambda: LIF(4, 3, trainable=3), "trainable is a list of parameters, such as ['weight'] or [], got 3"),
     (lambda: Layer(torch.nn.LSTM(4, 3), neuron=neurons.LIF)(X), "a tensor of currents, and LSTM(4, 3) gives tuple"),
     (lambda: LIF(4, 3, trace_bank=None), "trace_bank is a list of decays, such as [0.97], got None"),
@@ -129,6 +151,7 @@ CASES = [
     (lambda: Sequential(LIF(6, 5), LI(4, 2)), "LIF(6, 5) gives 5 outputs, but LI(4, 2) takes 4"),
     (lambda: Sequential(*[LIF(3, 3)] * 2), "LIF(3, 3) is in the network twice"),
     (lambda: LIF(0, 4), "at least 1 input and 1 neuron, got 0 and 4"),
+    (lambda: LIF(4, 0), "at least 1 input and 1 neuron, got 4 and 0"),
     (lambda: LIF(6, 17, decay=torch.full((17,), 0.9)), "a trace tied to 17 decays would need 17 traces"),
 ]
 

@@ -235,5 +235,5 @@ def _is_alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # another user's process
-        return True
+        pass
     return True

@@ -82,7 +82,7 @@ def test_traces_and_membranes_decay_to_zero_in_silence_without_denormal_numbers(
     finally:
         torch.set_num_threads(before)
     assert not any(layer.state.trace.any() or layer.state.neuron.membrane.any() for layer in net)
-    assert 5e-324 * 1.0 > 0, "and elsewhere such numbers are what they were"
+    assert float("5e-324") * 1.0 > 0, "and elsewhere such numbers are what they were"
 
 
 EVENTS = [

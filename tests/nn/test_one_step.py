@@ -68,6 +68,8 @@ WAYS = [
     lambda x: torch.stack([x, x + 1], -1)[..., 0],
     lambda x: x.t().contiguous().t(),
     lambda x: x[:1].expand(x.shape),
+    lambda x: torch.complex(x, -x).conj().imag,  # as torch keeps it, a view with its sign flipped
+    torch.Tensor.half,
 ]
 """In which an input may come."""
 
@@ -76,7 +78,7 @@ WAYS = [
 def test_single_steps_equal_a_run_and_an_output_never_changes(row, count_graphs):
     for xs in (spikes(batch=1).float(), spikes(batch=1).expand(-1, 3, -1), normal(24, 3, IN)):
         stepped, ran = build(row, dtype=xs.dtype), build(row, dtype=xs.dtype)
-        ways = WAYS * 4 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
+        ways = WAYS * 3 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
         outputs = [stepped(way(x)) for way, x in zip(ways, xs, strict=True)]
         assert_equal(row, torch.stack([output.detach() for output in outputs]), ran.run(xs))
         torch.testing.assert_close(stepped.save_state(), ran.save_state(), rtol=1e-5, atol=1e-6)
