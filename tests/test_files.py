@@ -51,8 +51,9 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("mine")
     opened = sorted(Path("/dev/fd").iterdir())
-    for name in ("link", f".link.{os.getpid()}", "other"):
+    for name in ("link", "other"):
         (tmp_path / name).symlink_to(outside)
+    (tmp_path / f".link.{os.getpid()}").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe")
     files.write_whole(tmp_path / "link", "new")
     for name in ("other", "pipe", "/dev/null"):
@@ -66,6 +67,16 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path):
     assert outside.read_text() == "mine" and (tmp_path / "link").read_text() == "new line"
     assert {path.name for path in tmp_path.iterdir()} == {"link", "new", "other", "outside", "pipe"}
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number)))
+    files.write_whole(tmp_path / "a", "new")
+    assert synced[0].st_size == 3 and synced[0].st_ino == (tmp_path / "a").stat().st_ino
+    files.sync_file(tmp_path / "a")
+    files.sync_file(tmp_path / "nothing")
+    assert [one.st_ino for one in synced[1:]] == [tmp_path.stat().st_ino, synced[0].st_ino]
 
 
 def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):

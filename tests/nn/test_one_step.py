@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from tests.common import BATCH, COMPILED, IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
 from tests.kernel_cases import combined
 from tracetorch import backends
-from tracetorch.nn import LI
+from tracetorch.nn import LI, Sequential
 from tracetorch.nn.graph import StepGraph
 
 ROWS = {row.name: row for row in LAYERS}
@@ -193,5 +193,6 @@ def test_a_weight_that_was_transposed_or_cut_in_place_is_read_as_it_is(size, cou
     layer.reset(torch.tensor([True, True]))
     torch.testing.assert_close(layer(x), x @ layer.weight.t())
     layer.weight.data = layer.weight.data[:2]
-    with pytest.raises(ValueError, match=rf"needs a weight of shape \({size}, {size}\), got \(2, {size}\)"):
-        layer(x)
+    for use in (layer, lambda x: layer.run(x[None]), lambda x: Sequential(layer).run(x[None])):
+        with pytest.raises(ValueError, match=rf"needs a weight of shape \({size}, {size}\), got \(2, {size}\)"):
+            use(x)
