@@ -63,7 +63,12 @@ CASES = [
     (lambda: network()(X.to("meta")), "LIF(4, 5) is on cpu, and its input on meta: move one of them with .to"),
     (lambda: network().run(X[None].to("meta")), "LIF(4, 5) is on cpu, and its input on meta: move one of them"),
     (lambda: Sequential(LIF(4, 5), LIS(5, 3).to("meta")).run(X[None]), "LIS(5, 3) is on meta, and its input on cpu"),
-    (lambda: device.resolve("cpu:"), "device=cpu: is not a device: use auto, cpu, cuda"),
+    *(
+        (lambda name=name: device.resolve(name), f"device={name} is not a device: use auto, cpu, cuda")
+        for name in ("cpu:", "cpu:0", "cuda:x", "gpu")
+    ),
+    *[(lambda: device.resolve("mps"), "device=mps: this machine has no Apple GPU")]
+    * (not torch.backends.mps.is_available()),
     (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),

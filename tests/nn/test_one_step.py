@@ -185,6 +185,16 @@ def test_on_a_gpu_replayed_steps_are_the_plain_ones(event, monkeypatch):
     torch.testing.assert_close((replayed, net.save_state()), (wanted, other.save_state()), rtol=1e-12, atol=1e-12)
 
 
+def test_a_step_reads_the_weights_of_a_fused_optimizer():
+    """It writes them without a trace, and a large layer reads a copy."""
+    layer, x = LI(80, 80, trainable="weight"), torch.rand(2, 80)
+    layer(x)
+    layer.weight.grad = torch.ones(80, 80)
+    torch.optim.SGD([layer.weight], lr=1.0, fused=True).step()
+    layer.reset(torch.tensor([True, True]))
+    torch.testing.assert_close(layer(x), x @ layer.weight.t())
+
+
 @pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
 def test_a_weight_that_was_transposed_or_cut_in_place_is_read_as_it_is(size, count_graphs):
     layer, x = LI(size, size), torch.rand(2, size)
