@@ -56,6 +56,10 @@ def test_a_layer_may_have_no_weights_and_constants_that_differ_by_channel():
     assert ran[:, :, 0].any() and not ran[:, :, 1].any()
     layer.reset()
     assert torch.equal(torch.stack([layer(x).detach() for x in xs]), ran)
+    wave = LIF(nn.Conv1d(6, 2, 3), threshold=torch.tensor([[0.2], [50.0]])).double()
+    wave.weight.data.abs_()
+    ran = wave.run(xs[:, :, 0])
+    assert ran[:, :, 0].any() and not ran[:, :, 1].any()
     net = Sequential(convolutional(), LI(nn.AvgPool2d(2)).double(), LIS(2, 3).double())  # which takes one dimension
     outputs = net.run(xs, reduce="mean")
     outputs.log()[:, 0].sum().backward()
