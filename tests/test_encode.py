@@ -94,6 +94,7 @@ BAD, ONE = torch.tensor([[0.5, float("nan")]]), poisson(VALUES, STEPS)
         (lambda: constant(VALUES[0], 5), r"\(batch, channels\), got \(5,\)"),
         (lambda: poisson(VALUES.expand(4, 3, 5), 9), r"rates of shape \(4, 3, 5\) change over 4 steps, but steps=9"),
         (lambda: poisson(VALUES, 5, samples=torch.arange(2)), "one for each of 3 rows, got torch.int64 of s"),
+        (lambda: poisson(VALUES, 5, samples=torch.arange(3.0)), "one for each of 3 rows, got torch.float32 of s"),
         (lambda: constant(VALUES, 0), "at least 1 step, got 0"),
         (lambda: ONE[5:5], "at least 1 step, got 0"),
         (lambda: ONE[::2], "consecutive steps, such as stream"),

@@ -89,6 +89,8 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
     [
         (partial(BPTT, surrogate="sigmoid"), "surrogate must be one of fast_sigmoid, arctan, triangle, got 'sigmoid'"),
         (partial(BPTT, window=0), "window must be a whole number of steps, at least 1, or None, got 0"),
+        (partial(BPTT, window=1.5), "window must be a whole number of steps, at least 1, or None, got 1.5"),
+        (partial(TruncatedBPTT, k=None), "k must be a whole number of steps, at least 1, got None"),
         (partial(TruncatedBPTT, k=0), "k must be a whole number of steps, at least 1, got 0"),
         (partial(TruncatedBPTT, k=1.5), "k must be a whole number"),
         (partial(EProp, surrogate=Triangle(through_reset=True)), "through_reset=True is for BPTT"),
