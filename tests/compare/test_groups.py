@@ -178,7 +178,7 @@ def test_up_to_eight_groups_are_compared_in_pairs_and_others_with_the_best(tmp_p
 
 def test_values_classes_labels_and_letters():
     assert [show(()), show(("1",)), show(("0.01", "0.1"))] == ["–", "1", "0.01, 0.1"]
-    assert show(tuple("1234567")) == "1, 2, 3, 4, … (7)"
+    assert (show(tuple("1234")), show(tuple("1234567"))) == ("1, 2, 3, 4", "1, 2, 3, 4, … (7)")
     found = differing([[{"rule._target_": "a.Trace"}], [{"rule._target_": "b.Trace"}]])
     assert found == {"rule._target_": [("a.Trace",), ("b.Trace",)]}  # two classes of one name
     assert labels({}, 2) == ["", ""] and labels({"a": [("1",), ("1",), ("2",)]}, 3) == ["", "", "a=2"]
