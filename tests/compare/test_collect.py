@@ -80,7 +80,7 @@ def test_values_that_no_run_writes_affect_no_other_run(tmp_path, value):
     ("content", "why"),
     [
         ('{"status": "completed", "summ', "run.json is broken: "),
-        ("[1]", "run.json"),
+        ("[1]", "run.json is broken: it is not a JSON object"),
         ('{"status": ["completed"]}', "status"),
         (b"\xff\xfe\x00", "broken"),
         ('{"status": "running"}', "without recording why"),

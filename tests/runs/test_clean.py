@@ -168,3 +168,5 @@ def test_the_age_is_in_days_or_hours_and_the_size_in_mebibytes(outputs):
     (run(outputs, "old", days=3) / "weights.pt").write_bytes(bytes(3 << 20))
     os.utime(outputs / "clicks" / "old", (time.time() - 3 * DAY,) * 2)
     assert "outputs/clicks/old (failed, 3 days old, 3.0 MiB) 1 runs, 3.0 MiB" in clean("--failed")
+    os.utime(outputs / "clicks" / "old" / "run.json")  # the last write counts
+    assert NOTHING in clean("--failed", "--older-than", "1d")

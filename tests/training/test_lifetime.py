@@ -187,6 +187,7 @@ def test_no_recovery_is_counted_without_a_fall_or_a_rise_back_or_at_chance_level
     life, (record,) = life_of([1.0] * 60, [20, 40])
     assert (record["fell"], record["recovery_decisions"], record["forgetting"]) == (False, None, 0.0)
     assert life.summary() == {"switches": 2, "fell": 0, "recovered": 0, "average_1": 1.0}
+    assert not any(record["fell"] for record in life_of([1.0] * 60, [20, 40], share=1.0)[1])  # it stays at the level
     _, records = life_of([1.0] * 20 + [0.0, 1.0] * 20 + [0.0] * 5, [20, 40, 60])
     # the average stays at or below 0.75 after the first change, under the level of 0.9
     assert [record["recovery_decisions"] for record in records] == [None, None]

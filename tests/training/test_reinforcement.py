@@ -1,17 +1,19 @@
 """The loop over rewards: it learns, records, can be stopped and go on to the bit; parts that do not fit are refused."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 
-from tests.tiny_training import assert_resumes, facts
+from tests.tiny_training import Watched, assert_resumes, facts
 from tests.tiny_world import CRITIC, NET, Lights, reinforce
 from tracetorch import loss, rules
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
 from tracetorch.training.rewards import Episodes, sample_actions
+from tracetorch.training.setup import network_and_loss
 
 CASES = {
     "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},
@@ -45,12 +47,15 @@ def test_it_learns_which_arm_pays(case, tmp_path):
 def test_a_stopped_or_killed_run_resumes_to_the_same_end(number, case, tmp_path):
     at, how = (7, "kill") if number % 2 else (3, "signal")
     options = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
-    assert_resumes(reinforce, tmp_path, lambda: given(case), at=at, how=how, **options)
+    end = assert_resumes(reinforce, tmp_path, lambda: given(case), at=at, how=how, **options)
+    assert math.isfinite(end["parts"]["best"]["score"])
 
 
 def test_what_is_recorded(tmp_path):
-    run = reinforce(tmp_path, updates=6, log_every=3, eval_every=4)
+    watched = Watched()
+    run = reinforce(tmp_path, updates=6, log_every=3, eval_every=4, rule=watched.rule)
     rows = rows_of(run)
+    assert watched.resets == 2 + 6  # before and after the rehearsal; in each update an episode ends
     assert [(row["split"], row["update"]) for row in rows] == [
         ("train", 3), ("validation", 4), ("train", 6), ("validation", 6), ("test", 6)]  # fmt: skip
     names = {name for name in rows[0] if not name.endswith(("_seconds", "_per_second"))}
@@ -84,6 +89,14 @@ def test_an_environment_without_test_episodes_fails_the_run(tmp_path):
 
     with pytest.raises(ValueError, match="Untested has no episodes to test on"):
         reinforce(tmp_path, task=Untested(), updates=1)
+
+
+def test_a_function_without_arguments_may_make_the_loss():
+    def make():
+        return loss.Reflect()
+
+    net, made = network_and_loss(Lights(), NET, make)
+    assert (net[0].in_features, type(made)) == (2, loss.Reflect)
 
 
 def test_playing_leaves_the_environments_as_they_are():

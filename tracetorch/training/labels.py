@@ -77,13 +77,14 @@ class LabelFeedback(FeedbackSource, LabelStep):
     Args: schedule: of the labels.
     """
 
+    _number: int  # of the last decision
+
     def __init__(self, setup: Setup, schedule: FeedbackSchedule):
         super().__init__(setup)
         if not self.learner.is_online:
             name = type(self.learner).__name__
             raise ValueError(f"{name} needs sequences with an end, and a lifetime has none: choose rule=trace")
         self.schedule, self.logged, self.parts = schedule, tuple(self.task.metrics[:1]), {"rule": self.learner}
-        self._number = 0
 
     @property
     def context(self) -> int:
