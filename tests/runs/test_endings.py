@@ -24,7 +24,8 @@ from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, write_whole
 from tracetorch.runs import BusyError, Run, RunFolder
 from tracetorch.runs.cleanup import choose
-from tracetorch.runs.ending import Interrupt
+from tracetorch.runs.ending import Interrupt, sentence, where
+from tracetorch.runs.identity import name_of
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
 from tracetorch.tasks import Patterns
@@ -82,6 +83,15 @@ def test_any_error_of_a_part_fails_the_run_and_names_its_line(here, error, phras
     with pytest.raises(UsageError) as refused:  # the same before the run has begun
         conclude(make(path=Path("q")), 1, lambda: part(error))
     assert phrase in str(refused.value) and "counts as failed" not in str(refused.value) and not Path("q").exists()
+
+
+def test_an_error_inside_of_the_library_names_the_function_of_the_library():
+    with pytest.raises(AttributeError) as caught:
+        name_of(3)
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next  # as if the library itself had called it
+    origin = f"name_of (identity.py, line {name_of.__code__.co_firstlineno + 2})"
+    assert sentence(caught.value) == f"AttributeError: 'int' object has no attribute 'rpartition' in {origin}"
+    assert (where(caught.value), where(caught.value, ours=False)) == (origin, "")
 
 
 PART = """
