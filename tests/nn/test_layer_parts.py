@@ -190,6 +190,7 @@ def test_the_name_of_a_computed_weight_trains_what_computes_it(name, trained):
 
 
 def test_constants_have_the_values_that_were_given_or_set():
+    torch.manual_seed(0)
     decay, threshold = torch.tensor([0.3, 0.5, 0.9, 0.99]), torch.tensor([0.5, 1, 2, 30.0])
     layer = LIF(IN, OUT, decay=decay, threshold=threshold, trace_decay=torch.full((IN,), 0.7))
     groups = LIF(IN, OUT, decay=[0.6, 0.9], bias=True)
