@@ -97,6 +97,10 @@ TRIALS = {
     "rows": 1946478066,
     "rows-levels-constant": 2779831105,
     "pixels-permuted": 1370510849,
+    "samples": 3929656913,
+    "samples-poisson": 1653507153,
+    "dataset": 1631870820,
+    "file": 2713347419,
     "patterns": 364135512,
     "patterns-constant": 3739743423,
 }
