@@ -56,7 +56,8 @@ def _single(overrides: list[str], config_dir: Path | None, trust: list[str], sho
     if config_dir is not None:
         check_trusted(composed.config, config_dir, trust)
     check_new(composed.config)
-    display = Display(composed.experiment, note_of(composed.choices, config_dir))
+    notes = filter(None, [note_of(composed.choices, config_dir), *composed.notes])
+    display = Display(composed.experiment, "\n".join(notes))
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)
 

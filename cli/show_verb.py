@@ -31,10 +31,10 @@ def command(
             raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
         check_trusted(composed.config, config_dir, trust)
     check_new(composed.config)
-    note = note_of(composed.choices, config_dir)
+    notes = filter(None, [note_of(composed.choices, config_dir), *composed.notes])
     say(
         f"# experiment: {composed.experiment}",
-        *([f"# {note}"] if note else []),
+        *(f"# {note}" for note in notes),
         *composed.yaml.removesuffix("\n").split("\n"),
     )
 

@@ -17,7 +17,6 @@ from hydra.errors import HydraException
 from tracetorch.cli.adapter.presets import conf_dir, options
 from tracetorch.cli.adapter.reading import check_plain
 from tracetorch.cli.errors import UsageError, quote, shorten
-from tracetorch.cli.signatures import is_trusted
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
 
@@ -114,7 +113,13 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
     if name not in GROUPS or override.is_sweep_override():
         return
     if not override.is_delete() and isinstance(override.value(), dict) and name != "experiment":
-        raise UsageError(_advise_file(name, line, cast(dict[str, Any], override.value())))
+        keys = cast(dict[str, Any], override.value())
+        if isinstance(keys.get("_target_"), str):  # a part of the user's own
+            return
+        raise UsageError(
+            f"{shorten(line)}: {name} is chosen by name, or by {name}={{_target_: …}}; "
+            f"to change single values, type {name}.KEY=…"
+        )
     if override.is_add():
         value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
@@ -123,18 +128,6 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
     packaged, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
     if packaged != own and packaged.exists() and own.exists():
         raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
-
-
-def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
-    """The message for keys that were typed in place of a choice: they belong in a file."""
-    target = str(keys.get("_target_", ""))
-    name = target.rpartition(".")[2].lower() or "mine"
-    name = shorten(f"my_{name}" if name in options(group) else name)
-    trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
-    return (
-        f"{shorten(line)}: a {group} is chosen by name; write these keys into FOLDER/{group}/{name}.yaml, "
-        f"and type {group}={name} --config-dir FOLDER{trust}"
-    )
 
 
 def split_settings(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:

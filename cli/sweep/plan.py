@@ -143,6 +143,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, path = outputs.pop()
     choices = {(each.choices.get("experiment"), each.choices.get("task")): each.choices for each in composed}
+    notes = [note_of(chosen, config_dir) for chosen in choices.values()]
+    notes += [note for each in composed for note in each.notes]
     return Plan(
         experiment=names.pop() if len(names) == 1 else "several",
         typed=typed,
@@ -152,7 +154,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         path=files.expanded(path) if path else None,
         figures=preset.figures,
         config_dir=str(config_dir) if config_dir is not None else "",
-        notes=[note for chosen in choices.values() if (note := note_of(chosen, config_dir))],
+        notes=[note for note in dict.fromkeys(notes) if note],
     )
 
 

@@ -50,7 +50,7 @@ def _start(typed: list[str], trials: int | None, folder: Path | None) -> int:
     root = expanded(composed.config["output"].get("root", "outputs"))
     settings = StudySettings(composed.experiment, typed, overrides, search, composer.content())
     study_folder = reserve(settings, root, folder)
-    if note := note_of(composed.choices):
+    for note in filter(None, [note_of(composed.choices), *composer.notes]):
         say(note)
     return _run(settings, composer, int(composed.config["seed"]), study_folder, trials)
 
