@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import tracetorch
+from tracetorch.cli import project
 from tracetorch.files import MOST_CONFIG_BYTES, read_text
 
 Signature = dict[str, ast.expr | None]  # annotations by argument; None for an argument without one
@@ -44,7 +45,11 @@ class Arguments(NamedTuple):
     """What a function or class accepts by name."""
 
     named: Signature
+    required: frozenset[str]  # the names without a default
     any_name: bool  # whether it also has `**options` that lead to no known function
+
+
+_NOTHING = Arguments({}, frozenset(), False)
 
 
 def _cached(function: Callable[[str], _Found]) -> Callable[[str], _Found]:
@@ -65,6 +70,12 @@ def signature(target: str) -> Signature | None:
     """
     found = arguments(target)
     return None if found is None or found.any_name else found.named
+
+
+def requires(target: str, name: str) -> bool:
+    """Whether the function or class with this dotted name is known to have an argument without a default."""
+    found = arguments(target)
+    return found is not None and name in found.required
 
 
 def accepts(target: object, name: str) -> bool:
@@ -94,11 +105,15 @@ def _arguments(target: str, below: tuple[str, ...]) -> Arguments | None:
         parents = []
     if module.partition(".")[0] not in _OURS and node.decorator_list:
         return None
-    own = _annotations(module, node)
+    own, defaults = _own(module, node)
+    required = frozenset(own.keys() - defaults.keys())
     if node.args.kwarg is None:
-        return Arguments(own, False)
+        return Arguments(own, required, False)
     forwarded = _forwarded(module, node, node.args.kwarg.arg, parents, (*below, target))
-    return Arguments(own, True) if forwarded is None else forwarded._replace(named={**forwarded.named, **own})
+    if forwarded is None:
+        return Arguments(own, required, True)
+    inherited = forwarded.required - own.keys()
+    return Arguments({**forwarded.named, **own}, required | inherited, forwarded.any_name)
 
 
 def _inherited(module: str, node: ast.ClassDef, below: tuple[str, ...]) -> Arguments | None:
@@ -109,9 +124,9 @@ def _inherited(module: str, node: ast.ClassDef, below: tuple[str, ...]) -> Argum
         if parent in ("ABC", "abc.ABC", "object"):
             continue
         found = _arguments(parent, below)
-        if found != Arguments({}, False):
+        if found != _NOTHING:
             return found
-    return Arguments({}, False)
+    return _NOTHING
 
 
 def _parents(module: str, node: ast.ClassDef) -> list[str]:
@@ -147,16 +162,18 @@ def _origin(module: str, statement: ast.ImportFrom) -> str:
         return ""
 
 
-def _annotations(module: str, function: _Function) -> Signature:
-    """The arguments of a function, without `self`, and their annotations."""
-    given = [argument for argument in function.args.args if argument.arg not in ("self", "cls")]
-    found: Signature = {argument.arg: argument.annotation for argument in (*given, *function.args.kwonlyargs)}
-    if module.partition(".")[0] in _OURS:
-        return found
-    defaults = dict(zip([each.arg for each in function.args.kwonlyargs], function.args.kw_defaults, strict=True))
-    optional = function.args.defaults
-    defaults |= dict(zip([each.arg for each in given][-len(optional) :] if optional else [], optional, strict=False))
-    return {name: _of_users(annotation, defaults.get(name)) for name, annotation in found.items()}
+def _own(module: str, function: _Function) -> tuple[Signature, dict[str, ast.expr]]:
+    """The arguments of a function, without `self`, with their annotations; and the default values, by name."""
+    positional = [argument.arg for argument in function.args.args]
+    given = function.args.defaults
+    defaults = dict(zip(positional[len(positional) - len(given) :], given, strict=True))
+    keywords = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    defaults |= {argument.arg: default for argument, default in keywords if default is not None}
+    both = (*function.args.args, *function.args.kwonlyargs)
+    found: Signature = {each.arg: each.annotation for each in both if each.arg not in ("self", "cls")}
+    if module.partition(".")[0] not in _OURS:
+        found = {name: _of_users(annotation, defaults.get(name)) for name, annotation in found.items()}
+    return found, defaults
 
 
 def _of_users(annotation: ast.expr | None, default: ast.expr | None) -> ast.expr | None:
@@ -278,6 +295,9 @@ def _roots(package: str) -> list[Path]:
     """The folders with the source of a package, or the path of a module without its ending; none is imported."""
     if package == "tracetorch":  # `experiments/` is next to the package in a checkout, and inside it once installed
         return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
+    own = None if package in _OURS else project.current()
+    if own is not None and any((own.root / name).exists() for name in (f"{package}.py", package)):
+        return [own.root / package]
     try:
         spec = find_spec(package) if package.isidentifier() else None
     except (ImportError, ValueError):  # a module without a spec, such as __main__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from tracetorch.cli.adapter.presets import (
     config_folders,
     experiment_name,
     options,
+    preset_file,
     preset_keys,
     search_path_entry,
 )
@@ -265,7 +267,8 @@ def _change(config: DictConfig, override: Override, targets: Mapping[str, str]) 
 
 def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
     """Compose these choices; the config includes Hydra's own part. Raises: UsageError."""
-    search_path = [f"hydra.searchpath=['{search_path_entry(config_dir)}']"] if config_dir else []
+    folders = ",".join(f"'{search_path_entry(folder)}'" for folder in config_folders(config_dir)[1:])
+    search_path = [f"hydra.searchpath=[{folders}]"] if folders else []
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             return hydra_compose("config", overrides=[*choices, *search_path], return_hydra_config=True)
@@ -273,7 +276,7 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
         raise _missing(error, config_dir) from error
     except YAMLError as error:
         fault = shorten(" ".join(str(error).split()), 300)
-        raise UsageError(f"a file in {config_dir} is not valid YAML: {fault}") from error
+        raise UsageError(f"a file in {config_folders(config_dir)[-1]} is not valid YAML: {fault}") from error
     except ERRORS as error:
         raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 
@@ -297,8 +300,12 @@ def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageErr
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:
-    """The keys of each choice of a group."""
-    return {name: [str(key) for key in OmegaConf.load(conf_dir() / group / f"{name}.yaml")] for name in options(group)}
+    """The keys of each choice of a group; those of a file that cannot be read are left out."""
+    found = {}
+    for name in options(group):
+        with suppress(UsageError):
+            found[name] = list(read_yaml(preset_file(group, name), references=True))
+    return found
 
 
 def _first_line(error: BaseException) -> str:

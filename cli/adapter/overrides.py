@@ -14,8 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from tracetorch.cli.adapter.presets import conf_dir, options
+from tracetorch.cli.adapter.presets import config_folders, options
 from tracetorch.cli.adapter.reading import check_plain
+from tracetorch.cli.check import nodes
 from tracetorch.cli.errors import UsageError, quote, shorten
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
@@ -89,6 +90,18 @@ def check_foreign(lines: Iterable[str], origin: object) -> None:
             raise UsageError(f"{origin}: {shorten(line)} would read a file of another folder; choose by name")
 
 
+def typed_values(lines: Iterable[str]) -> set[tuple[str, str]]:
+    """The keys and values, those inside typed mappings included, that are strings: ("task._target_", "mine.Task")."""
+    found = set()
+    for override in map(parse, lines):
+        value = None if override.is_delete() else override.value()
+        if isinstance(value, str):
+            found.add((override.key_or_group, str(value)))
+        for key, node in nodes(value, override.key_or_group):
+            found |= {(f"{key}.{name}", inner) for name, inner in node.items() if isinstance(inner, str)}
+    return found
+
+
 def quote_value(value: Any) -> str:
     """Quote a plain value for use after `key=`, so that parsing returns the same value."""
     match value:
@@ -125,9 +138,11 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
     if not override.is_delete() and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
-    packaged, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
-    if packaged != own and packaged.exists() and own.exists():
-        raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
+    paths = [folder / name / f"{override.value()}.yaml" for folder in config_folders(config_dir)]
+    first, *others = [path for path in paths if path.exists()] or paths[:1]
+    if others:
+        fault = "comes with tracetorch" if first == paths[0] else f"is in {shorten(first.parent)} too"
+        raise UsageError(f"{shorten(line)}: a preset of this name {fault}; rename {shorten(others[0])}")
 
 
 def split_settings(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:

@@ -13,9 +13,10 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
+from tracetorch.cli import project
 from tracetorch.cli.adapter.reading import parse_yaml, read_config_text, read_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.files import expanded
+from tracetorch.files import expanded, real
 from tracetorch.renamed import renamed
 
 _CHOICE = re.compile(r"[\w @:/-]+(\.yaml)?", re.ASCII)
@@ -27,10 +28,17 @@ def conf_dir() -> Path:
 
 
 def config_folders(config_dir: Path | None) -> list[Path]:
-    """The folders of choices, by precedence. Raises: UsageError if `--config-dir` is not a folder."""
+    """The folders of choices, by precedence: that of traceTorch, of the project, and `--config-dir`.
+
+    Raises: UsageError if `--config-dir` is not a folder, or if the project's file is broken.
+    """
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
-    return [conf_dir(), *([config_dir] if config_dir else [])]
+    own = project.current()
+    folders = [own.conf] if own and own.conf else []
+    if config_dir is not None and real(config_dir) not in map(real, folders):
+        folders.append(config_dir)
+    return [conf_dir(), *folders]
 
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:

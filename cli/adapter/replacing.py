@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from tracetorch.cli.adapter.presets import Keys, default_choice
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import shorten
-from tracetorch.cli.signatures import accepts
+from tracetorch.cli.signatures import accepts, requires
 
 
 def typed_targets(overrides: Iterable[Override]) -> dict[str, str]:
@@ -30,7 +30,9 @@ def typed_targets(overrides: Iterable[Override]) -> dict[str, str]:
 def replace_target(config: DictConfig, key: str, target: str, preset: Keys) -> list[str]:
     """Replace the part at a key by one with another target, in place.
 
-    Of the old part stay, if the new one takes them: the keys that the preset sets, parts inside it, and a seed.
+    Of the old part stay, if the new one takes them: the keys that the preset sets, parts inside it, a seed, and those
+    that the new one requires.
+
     Args: preset: the keys that the preset sets.
     Returns: the keys of the preset that were removed.
     """
@@ -44,7 +46,8 @@ def replace_target(config: DictConfig, key: str, target: str, preset: Keys) -> l
     stays: dict[str, Any] = {"_target_": target}
     for name, value in _raw(node).items():
         is_part = isinstance(value, dict) and "_target_" in value
-        if name == "_partial_" or ((name in keys or is_part or name == "seed") and accepts(target, name)):
+        is_wanted = name in keys or is_part or name == "seed" or requires(target, name)
+        if name == "_partial_" or (is_wanted and accepts(target, name)):
             stays[name] = value
     OmegaConf.update(config, key, stays, merge=False)
     return [f"{key}.{name}" for name in keys if name not in stays and name not in SPECIAL]

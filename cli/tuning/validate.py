@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tracetorch.cli.adapter import Composed, Template, check_foreign, fill, make, template
+from tracetorch.cli.adapter import Composed, Template, check_foreign, fill, make, template, typed_values
 from tracetorch.cli.adapter.reading import check_plain, portable, restored
-from tracetorch.cli.check import PARTS, check, check_new, check_trusted
+from tracetorch.cli.check import PARTS, check, check_new, check_own, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, prefixed, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
@@ -80,6 +80,7 @@ class Composer:
             check_trusted(composed.config, self._origin, self._trust)
             check(composed.config)
         else:
+            check_own(composed.config, typed_values(self._overrides))
             check_new(composed.config)
         return composed, [*self._overrides, *changes]
 

@@ -112,6 +112,12 @@ def test_parts_inside_a_part_stay_if_the_new_one_takes_them(here, mine):
     )
 
 
+def test_what_the_new_part_requires_is_taken_from_the_old_one(here, mine):
+    (here / "mine_replacing.py").write_text("class Task:\n    def __init__(self, batch_size, *, delay=1, noise): ...\n")
+    task = compose([f"task._target_={mine}.Task"]).config["task"]
+    assert task == {"_target_": f"{mine}.Task", "batch_size": 64, "noise": 0.0}
+
+
 def test_a_preset_with_a_whole_part_gives_way_to_a_choice(here):
     Path("own/experiment").mkdir(parents=True)
     Path("own/experiment/best.yaml").write_text(
