@@ -113,11 +113,11 @@ def _composed(
     overrides: list[str], config_dir: Path | None, bases: Bases
 ) -> tuple[DictConfig, str, dict[str, str], tuple[str, ...]]:
     """Compose a config. Returns: the config, unresolved; the experiment's name; the choice from each group; notes."""
-    config_folders(config_dir)  # raises if the folder does not exist, before Hydra does
+    folders = config_folders(config_dir)  # raises if a folder does not exist, before Hydra does
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_group_choice(override, config_dir)
-    chosen = [override for override in parsed if _is_choice(override, config_dir)]
+    chosen = [override for override in parsed if _is_choice(override, folders)]
     group_choices = tuple(str(override.input_line) for override in chosen)
     if group_choices not in bases:
         base, notes = _replace_choices(_compose(group_choices, config_dir), chosen, config_dir)
@@ -211,12 +211,12 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], plain)
 
 
-def _is_choice(override: Override, config_dir: Path | None) -> bool:
+def _is_choice(override: Override, folders: list[Path]) -> bool:
     """Whether an override chooses from a group, by Hydra's rule; any other override changes a value."""
     group = override.key_or_group
     if group in PRESETS or isinstance(override.value(), dict):
         return False
-    return any((folder / group).is_dir() for folder in config_folders(config_dir))
+    return any((folder / group).is_dir() for folder in folders)
 
 
 def _is_argument(config: dict[str, Any], key: str) -> bool:

@@ -146,6 +146,12 @@ def test_every_verb_says_what_is_left_out_and_a_typed_key_that_is_not_taken_stay
     assert "optimizer is chosen by name, or by optimizer={_target_: …}; to change single values" in said
 
 
+def test_a_class_of_neurons_takes_the_place_of_a_layer(here):
+    neuron = "network.neuron={_target_: tracetorch.nn.neurons.LIF, threshold: 0.5}"
+    assert "which tracetorch.nn.neurons.LIF does not take" in ran("run", neuron, *CLICKS, "output.dir=it").stdout
+    ran("eval", "it")
+
+
 def test_a_search_may_change_an_argument_that_no_file_names():
     base = template(["optimizer=rmsprop"])
     assert fill(base, ["optimizer.eps=0.1"]).config["optimizer"]["eps"] == 0.1
