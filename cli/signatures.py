@@ -123,7 +123,7 @@ def _inherited(module: str, node: ast.ClassDef, below: tuple[str, ...]) -> Argum
     for parent in _parents(module, node):
         if parent in ("ABC", "abc.ABC", "object"):
             continue
-        found = _arguments(parent, below)
+        found = _arguments(parent, below) if isinstance(definition(parent), ast.ClassDef) else None
         if found != _NOTHING:
             return found
     return _NOTHING
@@ -164,7 +164,7 @@ def _origin(module: str, statement: ast.ImportFrom) -> str:
 
 def _own(module: str, function: _Function) -> tuple[Signature, dict[str, ast.expr]]:
     """The arguments of a function, without `self`, with their annotations; and the default values, by name."""
-    positional = [argument.arg for argument in function.args.args]
+    positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     given = function.args.defaults
     defaults = dict(zip(positional[len(positional) - len(given) :], given, strict=True))
     keywords = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
@@ -211,8 +211,8 @@ def _forwarded(
         if found is not None:
             given = {keyword.arg for keyword in call.keywords}
             positional = sum(not isinstance(each, ast.Starred) for each in call.args)
-            left = list(found.named.items())[positional:]
-            return found._replace(named={name: annotation for name, annotation in left if name not in given})
+            left = {name: each for name, each in list(found.named.items())[positional:] if name not in given}
+            return found._replace(named=left, required=found.required & left.keys())
     return None
 
 

@@ -12,6 +12,7 @@ from tracetorch.cli.signatures import accepts, signature
 
 MINE = '''
 from dataclasses import dataclass
+from typing import NamedTuple
 import torch
 import tracetorch as tt
 from tracetorch.tasks import Patterns
@@ -31,6 +32,13 @@ class Open:
 @dataclass
 class Data:
     x: int = 1
+
+class State(NamedTuple):
+    x: int
+
+class Wrapped(tt.tasks.RewardedTask):
+    def __init__(self, path, /, x=1, **options):
+        super().__init__(Own(path=path), **options)
 
 class Neuron(tt.nn.neurons.LIF): ...
 
@@ -52,7 +60,8 @@ def test_the_arguments_of_a_users_part_are_read_without_importing_it(here, mine,
     assert signature(f"{mine}.Same").keys() == patterns
     assert list(signature(f"{mine}.Neuron")) == ["features", "decay", "threshold", "rate_map"]
     assert signature(f"{mine}.Drawn") == {}
-    for unknown in ("Circle", "Open", "Data", "nothing"):
+    assert list(signature(f"{mine}.Wrapped")) == ["x"]
+    for unknown in ("Circle", "Open", "Data", "State", "nothing"):
         assert signature(f"{mine}.{unknown}") is None, unknown
     assert accepts(f"{mine}.Open", "anything") and not accepts(f"{mine}.Data", "x") and not accepts("no.such", "x")
     task = [f"task._target_={mine}.Own", "task.path=a", "loss=mse", "network=lif_lif"]
