@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import sys
@@ -17,12 +18,13 @@ from tracetorch.cli import project
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.shared_arguments import Traceback
 from tracetorch.cli.terminal import say
-from tracetorch.files import read_text, write_whole, writing
+from tracetorch.files import read_text, write_whole
 
 _GROUPS = {"task": "task", "neuron": "network", "connection": "network", "rule": "rule", "loss": "loss", "env": "task"}
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}", re.ASCII)
-_LIST = re.compile(r"^(packages[ \t]*=[ \t]*\[)([^\]#]*)(\])", re.MULTILINE)
+_LIST = re.compile(r"^packages[ \t]*=[ \t]*\[[^\]#]*\]", re.MULTILINE)
+_TABLE = re.compile(r"^\[tracetorch\][^\n]*\n?", re.MULTILINE)
 _NEW_PROJECT = """# This folder is a project of traceTorch: see docs/own-code.md.
 [tracetorch]
 # The folder of configs: conf/task/NAME.yaml, conf/experiment/NAME.yaml, …
@@ -48,27 +50,21 @@ def command(kind: Kind, name: Name, traceback: Traceback = False) -> None:
     root = own.root if own else Path.cwd()
     conf = own.conf if own and own.conf else root / "conf"
     _check_name(name, group, root)
-    texts = {
-        root / f"{name}.py": _filled(f"{kind}.py", name),
-        conf / group / f"{name}.yaml": _filled(f"{kind}.yaml", name),
-        root / f"test_{name}.py": _filled(f"{kind}_test.py", name),
-    }
+    module, preset, test = _filled(kind, name)
+    texts = {root / f"{name}.py": module, conf / group / f"{name}.yaml": preset, root / f"test_{name}.py": test}
     if existing := [str(_shown(path)) for path in (*texts, root / name) if path.exists() or path.is_symlink()]:
         verb = "exists" if len(existing) == 1 else "exist"
         raise UsageError(f"{', '.join(existing)} {verb} already: give another name, such as {name}_2")
     listed = None if own is None or name in own.packages else _with_package(own, name)
     if own is None:
         texts[root / project.FILE] = _NEW_PROJECT.format(name=name)
-    _write_new(texts)
-    if own is not None and listed is not None:
-        with writing():
-            write_whole(own.file, listed)
+    _write_new(texts, {root / project.FILE: listed} if listed is not None else {})
     say(f"wrote {', '.join(str(_shown(path)) for path in texts)}")
     if listed is not None:
         say(f"added {name} to packages in {_shown(root / project.FILE)}")
-    (line,) = [line for line in texts[conf / group / f"{name}.yaml"].splitlines() if line.startswith("# Run:")]
+    (run,) = [line.removeprefix("# Run:").strip() for line in preset.splitlines() if line.startswith("# Run:")]
     say(
-        f"to train with it:  {line.removeprefix('# Run:').strip()}",
+        f"to train with it:  {run}",
         f"to test it:        pytest {_shown(root / f'test_{name}.py')}",
     )
 
@@ -99,42 +95,52 @@ def _is_installed(name: str) -> bool:
     return False
 
 
-def _filled(template: str, name: str) -> str:
-    """The text of a template for a name: own_part becomes louder_half, OwnPart LouderHalf, Own part Louder half."""
-    words = name.strip("_").replace("_", " ")
-    text = (_TEMPLATES / template).read_text(encoding="utf-8")
-    text = text.replace("own_part", name).replace("OwnPart", words.title().replace(" ", ""))
-    return text.replace("Own part", words.capitalize())
+def _filled(kind: str, name: str) -> list[str]:
+    """The texts of a part, of its YAML and of its test.
+
+    For louder_half, own_part becomes louder_half, Own part Louder half, the class OwnPart LouderHalf, and the function
+    own_function louder_half. A class or function gets another name if the texts use that for something else.
+    """
+    texts = [
+        (_TEMPLATES / file).read_text(encoding="utf-8") for file in (f"{kind}.py", f"{kind}.yaml", f"{kind}_test.py")
+    ]
+    words = name.replace("_", " ")
+    taken = {*re.findall(r"\w+", " ".join(texts)), *keyword.kwlist}
+    class_name, function = words.title().replace(" ", ""), name
+    new_names = {
+        "OwnPart": f"My{class_name}" if class_name in taken else class_name,
+        "own_function": f"my_{function}" if function in taken else function,
+        "own_part": name,
+        "Own part": words.capitalize(),
+    }
+    for placeholder, new_name in new_names.items():
+        texts = [text.replace(placeholder, new_name) for text in texts]
+    return texts
 
 
 def _with_package(own: project.Project, name: str) -> str:
     """The text of the project's file with one more package. Raises: UsageError if it must be added by hand."""
-    by_hand = UsageError(f'add "{name}" to packages in {own.file} first: its list is not on one line')
-    try:
-        text = read_text(own.file)
-        content = tomllib.loads(text.removeprefix("\ufeff")).get("tracetorch", {})
-        names = [*content.get("packages", []), name]
-        if "packages" in content:
-            new = _LIST.sub(
-                lambda found: f"{found[1]}{', '.join(f'{quoted!r}' for quoted in names)}{found[3]}".replace("'", '"'),
-                text,
-                count=1,
-            )
-        elif "tracetorch" in tomllib.loads(text.removeprefix("\ufeff")):
-            new = re.sub(
-                r"^(\[tracetorch\][^\n]*\n?)", rf'\1packages = ["{name}"]\n', text, count=1, flags=re.MULTILINE
-            )
-        else:
-            new = f'{text.rstrip()}\n\n[tracetorch]\npackages = ["{name}"]\n'.lstrip()
-        if tomllib.loads(new.removeprefix("\ufeff"))["tracetorch"] == {**content, "packages": names}:
+    text = read_text(own.file).removeprefix("\ufeff")
+    content = tomllib.loads(text)
+    table = content.get("tracetorch", {})
+    names = [*table.get("packages", []), name]
+    line = f"packages = [{', '.join(map(json.dumps, names))}]"
+    if "packages" in table:
+        new = _LIST.sub(lambda found: line, text, count=1)
+    elif "tracetorch" in content:
+        new = _TABLE.sub(lambda found: f"{found[0].rstrip()}\n{line}\n", text, count=1)
+    else:
+        new = f"{text.rstrip()}\n\n[tracetorch]\n{line}\n".lstrip()
+    with suppress(ValueError):
+        if tomllib.loads(new) == {"tracetorch": {**table, "packages": names}}:
             return new
-    except (OSError, ValueError, KeyError):
-        pass
-    raise by_hand
+    raise UsageError(
+        f'add "{name}" to packages in {own.file} first: its list is written in a way that is not changed here'
+    )
 
 
-def _write_new(texts: dict[Path, str]) -> None:
-    """Write new files; after an error, remove them again. Raises: UsageError."""
+def _write_new(texts: dict[Path, str], changed: dict[Path, str]) -> None:
+    """Write new files, and change others; after an error, remove the new ones again. Raises: UsageError."""
     written: list[Path] = []
     try:
         for path, text in texts.items():
@@ -142,6 +148,8 @@ def _write_new(texts: dict[Path, str]) -> None:
             with path.open("x", encoding="utf-8") as file:
                 written.append(path)
                 file.write(text)
+        for path, text in changed.items():
+            write_whole(path, text)
     except OSError as error:
         for path in written:
             with suppress(OSError):

@@ -30,7 +30,7 @@ from tracetorch.cli.adapter.presets import (
 )
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
-from tracetorch.cli.check import PARTS
+from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import accepts
 from tracetorch.cli.suggest import has, no_such_key, value_at
@@ -146,18 +146,22 @@ def _replace_choices(base: DictConfig, chosen: list[Override], config_dir: Path 
     Returns: the config, a copy if it changes; a note on the removed keys of each group.
     """
     preset = base.hydra.runtime.choices.get("experiment")
-    groups = [each.key_or_group for each in chosen if each.key_or_group in PARTS and not each.is_delete()]
+    names = (*PARTS, *OPTIONAL_PARTS)
+    groups = [each.key_or_group for each in chosen if each.key_or_group in names and not each.is_delete()]
     keys = preset_keys(preset, config_dir) if groups else {}
     groups = [group for group in dict.fromkeys(groups) if isinstance(keys.get(group), dict)]
     if not groups:
         return base, []
-    others = [str(each.input_line) for each in chosen if each.key_or_group != "experiment"]
-    base, plain = base.copy(), _compose((*others, "~experiment"), config_dir)
+    base, notes = base.copy(), []
     OmegaConf.set_struct(base, False)
-    notes: list[str] = []
     for group in groups:
-        removed = replace_choice(base, plain, group, keys[group])
-        notes += left_out(preset, removed, f"{group}={base.hydra.runtime.choices[group]}")
+        choice = str(base.hydra.runtime.choices[group])
+        own = read_yaml(preset_file(group, choice, config_dir), references=True)
+        if "defaults" in own:  # it builds on other files
+            plain = _compose([f"{group}={choice}", "~experiment"], config_dir)
+            own = cast(dict[str, Any], OmegaConf.to_container(plain[group], resolve=False))
+        removed = replace_choice(base, own, group, keys[group])
+        notes += left_out(preset, removed, f"{group}={choice}")
     return base, notes
 
 

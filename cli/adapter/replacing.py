@@ -53,34 +53,31 @@ def replace_target(config: DictConfig, key: str, target: str, preset: Keys) -> l
     return [f"{key}.{name}" for name in keys if name not in stays and name not in SPECIAL]
 
 
-def replace_choice(base: DictConfig, plain: DictConfig, group: str, keys: Keys) -> list[str]:
-    """Remove keys of the preset that the part chosen from a group does not take, in place.
+def replace_choice(parent: DictConfig, own: Any, path: str, keys: Keys) -> list[str]:
+    """Remove keys of the preset that a part chosen from a group, or a part inside it, does not take; in place.
 
-    Args: plain: the same choices without the preset. keys: those that the preset sets in this group.
+    Args: own: the keys of the choice's file, at this part. path: of the part. keys: those that the preset sets there.
     Returns: the removed keys.
     """
-    return _replace(base, plain, group, group, keys)
-
-
-def _replace(parent: DictConfig, plain: Any, name: str, path: str, keys: Keys) -> list[str]:
-    node, own = parent.get(name), plain.get(name) if isinstance(plain, DictConfig) else None
+    name = path.rpartition(".")[2]
+    node = parent.get(name)
     if not isinstance(node, DictConfig):
         return []
-    if "_target_" in keys and isinstance(own, DictConfig):  # the preset has a whole part here, of another choice
+    own = own if isinstance(own, dict) else {}
+    if "_target_" in keys and own:  # the preset has a whole part here, of another choice
         parent[name] = own
         return [f"{path}.{key}" for key in keys if key not in SPECIAL and key not in own]
     target, removed = _raw(node).get("_target_"), []
     for key, inner in keys.items():
-        if key in SPECIAL or key not in node or (isinstance(own, DictConfig) and key in own and inner is None):
+        if key in SPECIAL or key not in node or (key in own and inner is None):
             continue
         value = _raw(node)[key]
-        is_own = isinstance(own, DictConfig) and key in own
         is_loose = isinstance(value, dict) and "_target_" not in value  # keys for a part that the choice lacks
-        if target is not None and not is_own and (is_loose or not accepts(target, key)):
+        if target is not None and key not in own and (is_loose or not accepts(target, key)):
             del node[key]
             removed.append(f"{path}.{key}")
         elif inner is not None:
-            removed += _replace(node, own, key, f"{path}.{key}", inner)
+            removed += replace_choice(node, own.get(key), f"{path}.{key}", inner)
     return removed
 
 

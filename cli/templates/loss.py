@@ -10,7 +10,7 @@ from torch import Tensor
 from tracetorch.loss.target import as_distribution
 
 
-def own_part(output: Tensor, target: Tensor, *, width: float = 1.0) -> tuple[Tensor, Tensor]:
+def own_function(output: Tensor, target: Tensor, *, width: float = 1.0) -> tuple[Tensor, Tensor]:
     """Huber loss: the mean of e²/2 for errors |e| below the width, of width·(|e| − width/2) for others.
 
     Args:

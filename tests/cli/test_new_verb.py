@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import files, ran, refused, tracetorch, write
+from tests.command_line import CLICKS, files, ran, refused, tracetorch, write
 from tracetorch.cli.new_verb import _GROUPS
 
-SMALL = ("train.updates=3", "train.figures=false", "network.hidden=[8]", "device=cpu")
-OF_TASK = {"task": "task.test_trials=20", "env": "task.test_episodes=20"}
+TASK = ("train.updates=2", "train.figures=false", "network.hidden=[8]", "device=cpu", "task.test_trials=20")
+SMALL = {"task": TASK, "env": (*TASK[:-1], "task.test_episodes=20")}
+"""The settings of a tiny run with a part of this kind; other kinds train on the clicks."""
 
 
 @pytest.fixture
@@ -38,17 +40,14 @@ def test_each_kind_passes_its_test_and_trains_by_the_printed_command(clean):
         assert not any("own_part" in Path(path).read_text().lower().replace(" ", "_") for path in written)
         (typed,) = [line.partition("tracetorch ")[2] for line in said if line.startswith("to train with it:")]
         assert f"to test it:        pytest test_{name}.py" in said
-        small = (
-            *SMALL,
-            OF_TASK.get(kind, "task.test_trials=20"),
-            *(["task.validation_trials=20"] if kind not in OF_TASK else []),
-        )
-        ran(*shlex.split(typed), *small, f"output.dir=outputs/{kind}")
+        ran(*shlex.split(typed), *SMALL.get(kind, CLICKS), f"output.dir=outputs/{kind}")
         assert json.loads(Path(f"outputs/{kind}/run.json").read_text())["status"] == "completed"
-        ran("eval", f"outputs/{kind}")
         header = Path(f"conf/{group}/{name}.yaml").read_text().splitlines()
         assert header[1].startswith("# Run: ") and header[2].startswith("# Override: ")
         ran("show", *shlex.split(header[2].partition("tracetorch run ")[2]))
+    together = ("task=newly_task", "network=newly_neuron", "rule=newly_rule", "loss=newly_loss")
+    ran("run", *together, *TASK, "output.dir=outputs/all")
+    ran("eval", "outputs/all")
     listed = tomllib.loads(Path("tracetorch.toml").read_text())["tracetorch"]
     assert listed == {"conf": "conf", "packages": [f"newly_{kind}" for kind in _GROUPS]}
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
@@ -56,6 +55,17 @@ def test_each_kind_passes_its_test_and_trains_by_the_printed_command(clean):
         command, check=False, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0 and "passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(("kind", "name"), [("task", "task"), ("rule", "any"), ("loss", "loss"), ("env", "tensor"),
+                                            ("neuron", "state"), ("connection", "none")])  # fmt: skip
+def test_a_name_that_the_file_uses_otherwise_gets_another_class(here, kind, name):
+    ran("new", kind, name)
+    own = "my_loss" if kind == "loss" else f"My{name.capitalize()}"
+    texts = [Path(path).read_text() for path in (f"{name}.py", f"test_{name}.py")]
+    assert all(re.search(rf"\b{own}\b", text) for text in texts)
+    for path, text in zip((f"{name}.py", f"test_{name}.py"), texts, strict=True):
+        compile(text, path, "exec")
 
 
 def test_nothing_is_overwritten_and_a_wrong_name_is_one_sentence(here):
