@@ -177,8 +177,7 @@ def check_own(
     if config_dir is not None:
         check_trusted(config, config_dir, [*trust, *project.trusted(config_dir)], typed, imports=imports)
     elif own is not None and own.conf is not None:
-        advice = f"add it to packages in {shorten(own.file, 200)}, or add --trust "
-        check_trusted(config, own.conf, [*trust, *own.packages], typed, imports=imports, advice=advice)
+        check_trusted(config, own.conf, [*trust, *own.packages], typed, imports=imports)
 
 
 def check_trusted(
@@ -188,11 +187,10 @@ def check_trusted(
     typed: Typed = (),
     *,
     imports: bool = True,
-    advice: str = "",
 ) -> None:
     """Check that a config from a folder calls only targets that `is_trusted` allows or that these packages define.
 
-    Args: typed, imports: as for `check_own`. advice: how to trust a package, before its name.
+    Args: typed, imports: as for `check_own`.
     Raises: UsageError that names the first target that is not trusted.
     """
     own = []
@@ -209,9 +207,8 @@ def check_trusted(
             own.append((path, target, trusted))
             continue
         package = shorten(target.partition(".")[0])
-        how = f"{advice}{package}" if advice else project.advice(origin, package)
         is_ours = package in ("tracetorch", "torch")
-        why = "it is not a public name" if is_ours else f"if you trust it, {how}"
+        why = "it is not a public name" if is_ours else f"if you trust it, {project.advice(origin, package)}"
         raise UsageError(f"{origin}: {path} calls {shorten(target)!r}, which is not trusted; {why}")
     for path, target, trusted in own if imports else ():  # only now, because it imports the package
         _check_defined(f"{origin}: {path}", target, trusted)

@@ -56,19 +56,22 @@ def current() -> Project | None:
 
 def trusted(folder: Path) -> tuple[str, ...]:
     """The packages of the project that a run, a sweep or a study in this folder may call; () for a folder elsewhere."""
-    project = current()
-    if project is None:
-        return ()
-    written = Path(os.path.normpath(folder.absolute()))  # it counts too: `outputs` may be a link to a larger disk
-    places = (real(folder), written)
-    return project.packages if any(place.is_relative_to(project.root) for place in places) else ()
+    own = current()
+    return own.packages if own is not None and _is_inside(folder, own) else ()
 
 
-def advice(folder: Path, package: str) -> str:
-    """How to trust a package that a config from this folder calls."""
-    root, own = _find(real(folder)), current()
-    elsewhere = f", or run this in {shorten(root)}, its project" if root and (own is None or own.root != root) else ""
-    return f"add --trust {package}{elsewhere}"
+def _is_inside(path: Path, own: Project) -> bool:
+    written = Path(os.path.normpath(path.absolute()))  # it counts too: `outputs` may be a link to a larger disk
+    return any(place.is_relative_to(own.root) for place in (real(path), written))
+
+
+def advice(path: Path, package: str) -> str:
+    """How to trust a package that a config in this file or folder calls."""
+    own, root = current(), _find(real(path))
+    trust = f"add --trust {package}"
+    if own is not None and _is_inside(path, own):
+        return f"add it to packages in {shorten(own.file, 200)}, or {trust}"
+    return f"{trust}, or run this in {shorten(root, 200)}, its project" if root else trust
 
 
 def entered() -> None:
