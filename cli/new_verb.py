@@ -108,6 +108,7 @@ def _filled(kind: str, name: str) -> list[str]:
     taken = {*re.findall(r"\w+", " ".join(texts)), *keyword.kwlist}
     class_name, function = words.title().replace(" ", ""), name
     new_names = {
+        f"{__package__}.templates.{kind}": name,  # that the test imports
         "OwnPart": f"My{class_name}" if class_name in taken else class_name,
         "own_function": f"my_{function}" if function in taken else function,
         "own_part": name,

@@ -1,7 +1,8 @@
 """The connections of own_part: linear, and absent synapses never learn."""
 
 import torch
-from own_part import OwnPart, layer
+
+from tracetorch.cli.templates.connection import OwnPart, layer
 
 
 def test_they_are_linear_in_their_input():

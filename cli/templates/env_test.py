@@ -1,7 +1,8 @@
 """The environment own_part: rewards depend on the seed and the actions alone, and its state can be restored."""
 
 import torch
-from own_part import OwnPart
+
+from tracetorch.cli.templates.env import OwnPart
 
 ONES = torch.ones(8, dtype=torch.int64)
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from own_part import own_function
+
+from tracetorch.cli.templates.loss import own_function
 
 
 @pytest.mark.parametrize("target", [torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])], ids=["values", "classes"])

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from own_part import OwnPart
 
 import tracetorch as tt
+from tracetorch.cli.templates.neuron import OwnPart
 
 
 @pytest.mark.parametrize("current", [0.02, 0.1, 0.3])

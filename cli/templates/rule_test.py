@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from own_part import OwnPart
 
 import tracetorch as tt
+from tracetorch.cli.templates.rule import OwnPart
 
 
 def network():

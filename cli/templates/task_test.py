@@ -1,9 +1,9 @@
 """The task own_part: its batches depend on the seed and the number alone, and a network learns it."""
 
 import torch
-from own_part import OwnPart
 
 import tracetorch as tt
+from tracetorch.cli.templates.task import OwnPart
 
 
 def test_a_batch_depends_on_the_seed_and_its_number_alone():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_completion import ask  # noqa: F401 (a fixture)
-from tests.command_line import TINY, ran, refused, tracetorch, write
+from tests.command_line import CLICKS, TINY, ran, refused, tracetorch, write
 from tracetorch.cli import project
 
 PART = """
@@ -66,7 +66,8 @@ def test_what_only_looks_finds_the_configs_and_imports_nothing(here, module, ask
     row = next(line for line in ran("info").stdout.splitlines() if line.startswith("project"))
     assert str(here / "tracetorch.toml") in row and module in row
     tracetorch("--help")
-    assert not imported(here)
+    ran("run", *CLICKS)  # a run that calls nothing of the project
+    assert not imported(here) and str(here) not in sys.path
 
 
 def test_its_parts_run_and_its_run_folders_are_trusted_where_they_lie(here, module, monkeypatch):
