@@ -16,7 +16,7 @@ from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.adapter.making import naming
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
-from tracetorch.cli.folders import NAME_LINE, check_unchanged
+from tracetorch.cli.folders import GOING_ON, NAME_LINE, check_unchanged
 from tracetorch.files import WriteError, expanded
 from tracetorch.runs.ending import sentence
 from tracetorch.runs.folder import RunFolder, state_of
@@ -52,6 +52,7 @@ def execute(
     *,
     path: Path | None = None,
     resume_from: RunFolder | None = None,
+    new_length: bool = False,
     display: Follower | None = None,
 ) -> RunOutcome:
     """Run the experiment that a config describes.
@@ -60,6 +61,7 @@ def execute(
         overrides: as typed; recorded in the folder.
         path: the run's folder; if None, that of the config.
         resume_from: the folder of a run to continue.
+        new_length: whether the config has another length than this run, which may be completed.
     Raises: UsageError; then nothing on disk has changed.
     """
     config = composed.config
@@ -67,7 +69,7 @@ def execute(
         check(config)
         output = config["output"]
         if resume_from is not None:
-            check_unchanged(resume_from, config)
+            check_unchanged(resume_from, config, GOING_ON if new_length else ())
 
         with without_collecting():
             from tracetorch.cli.lazy_compiler import defer_compiler, skip_docstrings
@@ -92,12 +94,13 @@ def execute(
                 root=expanded(output.get("root", "outputs")),
                 path=path or output_dir,
                 resume_from=resume_from,
+                new_length=new_length,
                 base=base,
                 files=files_of(composed, overrides),
                 listener=display,
             )
         if resume_from is not None and (
-            reason := _why_not_continued(base / resume_from.path, resume_from.path, config)
+            reason := _why_not_continued(base / resume_from.path, resume_from.path, config, new_length)
         ):
             run.release()
             raise UsageError(reason)
@@ -118,12 +121,12 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
+def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any], new_length: bool) -> str:
     """Why a run that this process has locked cannot be continued; "" if it can. Args: shown: the folder as typed."""
     from tracetorch.runs.provenance import changed_data  # loads torch
 
     state = state_of(folder)
-    if state.status == "completed":  # by another process, just now
+    if state.status == "completed" and not new_length:  # by another process, just now
         return f"{shown} is completed: there is nothing to continue"
     if changed := changed_data(state.facts, facts_of(config)):
         return (

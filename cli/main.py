@@ -52,12 +52,13 @@ from tracetorch.files import WriteError
 from tracetorch.printable import printable
 from tracetorch.renamed import OPTIONS
 
-GROUPS = {
+GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
     "Train": {
         run_verb: ("Train a network, test it, record everything.", "run", "run experiment=mnist_sample seed=1"),
         resume_verb: (
             "Continue a run or a sweep.",
             "resume outputs/poisson_clicks/20260101-000000-abcdef",
+            "resume outputs/poisson_clicks/20260101-000000-abcdef train.updates=600",
             "resume outputs/poisson_clicks/sweeps/20260101-000000-abcdef hydra/launcher=joblib",
         ),
         tune_verb: (

@@ -228,6 +228,7 @@ def test_a_package_is_trusted_by_name(mine, monkeypatch, here):
     (here / "mypackage.py").write_text("from tracetorch.rules import Trace\n\n\nclass Mine(Trace):\n    pass\n")
     monkeypatch.syspath_prepend(str(here))
     edit(mine, "tracetorch.rules.Trace", "mypackage.Mine")
+    (mine / "run.json").write_text((mine / "run.json").read_text().replace("tracetorch.rules.Trace", "mypackage.Mine"))
     assert "--trust mypackage" in refused("eval", "it")
     ran("eval", "it", "--trust", "mypackage")
 
