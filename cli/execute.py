@@ -104,7 +104,8 @@ def execute(
         ):
             run.release()
             raise UsageError(reason)
-        return conclude(run, batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"]))
+        options = {"seed": config["seed"], "device": config["device"], **_start_of(config, train, base)}
+        return conclude(run, batch_size, lambda: train(run, **parts, **options))
 
 
 @contextmanager
@@ -197,6 +198,23 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
             refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
         except OSError:
             refused.remove()
+
+
+def _start_of(config: dict[str, Any], train: Callable[..., None], base: Path) -> dict[str, Any]:
+    """The options of a start from a trained network, and of frozen layers; {} if none is set.
+
+    Raises: UsageError if a loop does not take one.
+    """
+    options: dict[str, Any] = {}
+    if config.get("init_from") is not None:
+        options = {"init_from": base / expanded(config["init_from"]), "init_parts": config["init_parts"]}
+    if config.get("frozen"):
+        options["frozen"] = config["frozen"]
+    arguments = inspect.signature(train).parameters
+    if not any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+        for name in options.keys() - arguments.keys():
+            raise UsageError(f"{config['train']['_target_']} does not take {name}: leave it out")
+    return options
 
 
 @contextmanager

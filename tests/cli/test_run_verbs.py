@@ -304,7 +304,7 @@ def test_a_difference_to_the_first_run_is_named(mine, what, phrase):
         content = torch.load(path, weights_only=True)
         next(iter(content["net"].values())).add_(1.0)
         del content["checksum"]
-        torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
+        torch.save(content | {"checksum": checkpoint.checksum_of(content)}, path)
     (mine / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     change(mine / "run.json", versions=facts_in(mine)["versions"] | {"torch": "1.0"})
     ended = tracetorch("run", "--from", "it", "output.dir=again")

@@ -202,7 +202,7 @@ def _is_free(path: Path) -> bool:
 _TAIL_BYTES = 32768
 _NO_METRICS = ("update", "split", "loss")
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(("summary", "timings", "versions", "settings"), dict),
+    **dict.fromkeys(("summary", "timings", "versions", "settings", "init"), dict),
     **{"planned_updates": int, "resumed": list, "earlier_lengths": list, "error": str, "run_id": str},
 }
 """Types of values in run.json. A value of another type is ignored: no run writes it."""

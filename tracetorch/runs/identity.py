@@ -126,6 +126,10 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
     """
     hashes = data_of(config) if data is None else data
     entries = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
+    if entries.get("init_from") in (None, "null"):  # "null": as `compare` reads a config
+        entries = {name: value for name, value in entries.items() if name not in ("init_from", "init_parts")}
+    if not entries.get("frozen"):
+        entries.pop("frozen", None)
     return {name: _identified(value, hashes, name, seeds) for name, value in entries.items()}
 
 

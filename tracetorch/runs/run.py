@@ -106,6 +106,7 @@ class Run:
         self.summary: dict[str, Any] = {}
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.init: dict[str, Any] = {}  # the trained network from which the run starts, for run.json
         self.notes: list[str] = []  # sentences to show at the start
         self.planned_updates: int | None = None
         self.sizes: tuple[int, int] | None = None  # numbers of inputs and outputs of the network
@@ -137,6 +138,11 @@ class Run:
     def interrupted(self) -> bool:
         """Whether the run is to stop after the present update, by a signal or by its listener."""
         return self.asked_to_stop or bool(self._stop_reason)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the run continues from a checkpoint."""
+        return self._resume_from is not None and self._resume_from.checkpoint("latest").exists()
 
     def give_up(self) -> None:
         """Mark a run that ends on request before all updates are done."""
@@ -327,6 +333,7 @@ class Run:
             "started": before.get("started") or provenance.now(),
             "resumed": [*(before.get("resumed") or []), *([provenance.now()] if self._resume_from else [])],
             **self._lengths(before),
+            **({"init": init} if (init := self.init or before.get("init")) else {}),
             "pid": os.getpid(),
             "versions": provenance.versions(),
             "git": provenance.git_revision(),

@@ -76,6 +76,8 @@ def fit(
     update = _restore(run, step, setup, parts, best)
 
     with run:
+        if run.init and not update:
+            run.save("latest", net, optimizer, update, **parts)  # `resume` does not read the other run again
         while (total is None or update < total) and not best.is_final and not run.interrupted:
             update += 1
             is_last = update == total
