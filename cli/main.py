@@ -32,7 +32,9 @@ from tracetorch.cli import (
     plot_verb,
     resume_verb,
     run_verb,
+    runs_verb,
     show_verb,
+    tag_verb,
     tune_verb,
 )
 from tracetorch.cli.check import KEYS
@@ -79,6 +81,11 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
             "info",
             "info outputs/poisson_clicks/20260101-000000-abcdef",
         ),
+        runs_verb: (
+            "List runs: the newest, the best, those with a tag.",
+            "runs --since 7d --best 5",
+            "runs outputs rule=eprop --sort loss",
+        ),
         plot_verb: (
             "Draw a run's figures again.",
             "plot outputs/poisson_clicks/20260101-000000-abcdef",
@@ -96,6 +103,11 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
         ),
     },
     "Tidy": {
+        tag_verb: (
+            "Tag runs, to find them again.",
+            "tag outputs/poisson_clicks/20260101-000000-abcdef paper",
+            "tag outputs/poisson_clicks/20260101-000000-abcdef paper --remove",
+        ),
         clean_verb: (
             "List failed or old runs; with --yes, remove them.",
             "clean --failed",
@@ -229,7 +241,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
     return guard
 
 
-PRINTING = (list_verb, show_verb, info_verb, completion_verb)
+PRINTING = (list_verb, runs_verb, show_verb, info_verb, completion_verb)
 LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)

@@ -274,6 +274,11 @@ def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
     return None if loss is None else ("loss", loss)
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether lower values of a metric are better, by the last word of its name."""
+    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
+
+
 def _number(value: Any) -> float | None:
     """A finite number as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
