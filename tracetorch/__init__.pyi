@@ -9,5 +9,7 @@ from . import rules as rules
 from . import runs as runs
 from . import tasks as tasks
 from . import training as training
+from .cli.notebook import load as load
+from .cli.notebook import run as run
 
 __version__: str
