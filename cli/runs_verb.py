@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.cli.shared_arguments import Traceback, parse_age, parse_folder
+from tracetorch.cli.shared_arguments import Traceback, as_folder, parse_age
 from tracetorch.cli.suggest import no_such_key, value_at
 from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
@@ -62,7 +62,7 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """List runs: the newest first, or the best. Jobs of sweeps are included. Reads the folders alone."""
-    folders = [parse_folder(word) for word in words or () if "=" not in word] or [Path("outputs")]
+    folders = [as_folder(word) for word in words or () if "=" not in word] or [Path("outputs")]
     conditions = [word.partition("=")[::2] for word in words or () if "=" in word]
     for folder in folders:
         if not folder.is_dir():

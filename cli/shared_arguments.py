@@ -46,6 +46,13 @@ def parse_age(option: str, age: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def as_folder(word: str) -> Path:
+    """A folder among the words of a verb, ~ expanded. Raises: UsageError for an empty name."""
+    if not word:
+        raise UsageError("the name of a folder is empty; write . for the working directory")
+    return expanded(word)
+
+
 folder_argument = partial(typer.Argument, metavar="DIR", parser=parse_folder)
 folder_option = partial(typer.Option, metavar="DIR", parser=parse_folder)
 changes_argument = partial(typer.Argument, metavar="KEY=VALUE")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import UsageError, quote, shorten
-from tracetorch.cli.shared_arguments import Traceback, parse_folder
+from tracetorch.cli.shared_arguments import Traceback, as_folder
 from tracetorch.cli.terminal import say
 
 Words = Annotated[
@@ -26,16 +26,16 @@ def command(words: Words, *, remove: Remove = False, traceback: Traceback = Fals
 
     *folders, name = words
     if not folders:
-        if parse_folder(name).is_dir():
+        if as_folder(name).is_dir():
             raise UsageError(f"the tag is missing: tracetorch tag {quote(name)} NAME")
         raise UsageError(f"the folder is missing: tracetorch tag DIR {quote(name)}")
     if not is_tag(name):
         advice = "a tag is one word of letters, digits, and . _ + -, such as paper"
-        if parse_folder(name).is_dir():
+        if name and as_folder(name).is_dir():
             advice = f"the last word is the tag, and this is a folder: tracetorch tag {shorten(' '.join(words))} NAME"
         raise UsageError(f"'{shorten(name)}': {advice}")
     runs = []
-    for folder in map(parse_folder, folders):
+    for folder in map(as_folder, folders):
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}")
         found = [folder] if holds(folder, "run.json") else [run.folder for run in list_runs([folder])]

@@ -103,6 +103,8 @@ def test_folders_that_no_run_wrote_are_shown_and_harm_nothing(outputs):
         ("runs task.lable=side", "task.lable: there is no key 'lable'. Did you mean 'task.label'?"),
         ("runs --sort accurancy", "no run has it. Did you mean 'accuracy'? There are: "),
         ("tag outputs/a/one", "the tag is missing: tracetorch tag outputs/a/one NAME"),
+        ("runs EMPTY", "the name of a folder is empty"),
+        ("tag outputs/a/one EMPTY", "'': a tag is one word"),
         ("tag paper", "the folder is missing: tracetorch tag DIR paper"),
         ("tag nowhere paper", "there is no folder nowhere"),
         ("tag outputs/a/one/eval paper", "there is no folder outputs/a/one/eval"),
@@ -112,7 +114,7 @@ def test_folders_that_no_run_wrote_are_shown_and_harm_nothing(outputs):
     ],
 )
 def test_wrong_words_are_refused(outputs, words, phrase):
-    assert phrase in refused(*words.split())
+    assert phrase in refused(*("" if word == "EMPTY" else word for word in words.split()))
 
 
 def test_runs_without_a_folder(here):
