@@ -22,7 +22,7 @@ OPTIONAL_PARTS = ("diagnostics",)  # configs of older versions lack them
 STARTS = ("init_from", "init_parts", "frozen")
 """The keys of a start from a trained network, which a training loop gets if they are set."""
 
-KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads", *STARTS)  # in the order of the file
+KEYS = (*PARTS, *OPTIONAL_PARTS, "logger", "output", "seed", "device", "threads", *STARTS)  # in the order of the file
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 _PLAIN |= {"init_from": "str | None", "init_parts": "Sequence[str]", "frozen": "Sequence[int | str]"}
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
@@ -80,6 +80,10 @@ def check(config: dict[str, Any]) -> None:
             raise UsageError(f"{shorten(key)}: a config has no such key.{did_you_mean(key, KEYS)}")
     for part in (*PARTS, *(name for name in OPTIONAL_PARTS if name in config)):
         _check_part(part, config.get(part))
+    loggers = config.get("logger") or {}
+    for name, node in loggers.items() if isinstance(loggers, dict) else [("", loggers)]:
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise UsageError(f"logger.{shorten(name)} has no _target_; choose with logger=tensorboard or logger=none")
     for key, kind in _PLAIN.items():
         node = config.get("output") if "." in key else config
         name = key.rpartition(".")[2]

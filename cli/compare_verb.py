@@ -35,7 +35,7 @@ By = Annotated[
     typer.Option(
         metavar="KEY",
         help="Group runs by this config key (repeatable). "
-        "Default: all keys but seed, device, threads, output, diagnostics.",
+        "Default: all keys but seed, device, threads, output, diagnostics, logger.",
     ),
 ]
 Metric = Annotated[

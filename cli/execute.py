@@ -86,6 +86,7 @@ def execute(
         metrics, batch_size = described(parts["task"])
         if display is not None:
             display.metric = metrics[0]
+        follower = _Followers(display, {name: make(node, f"logger.{name}") for name, node in _loggers(config)})
         output_dir = expanded(output["dir"]) if output.get("dir") else None
         with refusing():
             run = Run(
@@ -97,8 +98,9 @@ def execute(
                 new_length=new_length,
                 base=base,
                 files=files_of(composed, overrides),
-                listener=display,
+                listener=follower,
             )
+        follower.run = run
         if resume_from is not None and (
             reason := _why_not_continued(base / resume_from.path, resume_from.path, config, new_length)
         ):
@@ -198,6 +200,40 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
             refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
         except OSError:
             refused.remove()
+
+
+def _loggers(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    return list((config.get("logger") or {}).items())
+
+
+class _Followers:
+    """A run's listener that passes events on to a display and to loggers; an error of one does not stop another."""
+
+    run: Run  # set once it exists
+
+    def __init__(self, display: Follower | None, loggers: dict[str, Any]):
+        from tracetorch.loggers import Loggers
+
+        self._display, self._is_displaying = display, display is not None
+        self._loggers = Loggers(loggers, self._remark)
+
+    def _remark(self, sentence: str) -> None:
+        self.run.warn(sentence)
+
+    def __call__(self, event: str, values: dict[str, Any]) -> str | None:
+        answer = None
+        if self._display is not None and (self._is_displaying or event == "end"):
+            try:
+                answer = self._display(event, values)
+            except (Exception, SystemExit):  # for example, rich exits if the pipe behind stdout is closed
+                self._is_displaying = False
+        if event == "start":
+            self._loggers.start(self.run.logged)
+        elif event == "record":
+            self._loggers.log(values)
+        elif event == "end":
+            self._loggers.finish(self.run.summary, values["status"])
+        return answer
 
 
 def _start_of(config: dict[str, Any], train: Callable[..., None], base: Path) -> dict[str, Any]:

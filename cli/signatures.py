@@ -14,7 +14,7 @@ import tracetorch
 Signature = dict[str, ast.expr | None]  # annotations by argument; None for an argument without one
 
 _TRUSTED = re.compile(
-    r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
+    r"tracetorch\.(constrain|diagnostics|encode|loggers|loss|nn|rules|tasks)\.[A-Za-z]\w*"
     r"|tracetorch\.(rules\.surrogate|nn\.neurons)\.[A-Z]\w*"
     r"|tracetorch\.experiments\.[a-z]\w*\.main"
 )

@@ -23,7 +23,7 @@ TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 ADDED = {"tracetorch.experiments.supervised.main": {"update_every": "moment"}}
 """Arguments that earlier versions did not have, by target, with the value that reproduces those versions."""
 
-ADDED_KEYS: dict[str, Any] = {"init_from": None, "init_parts": ["hidden", "readout"], "frozen": []}
+ADDED_KEYS: dict[str, Any] = {"init_from": None, "init_parts": ["hidden", "readout"], "frozen": [], "logger": {}}
 """Keys of a config that earlier versions did not have, with the value that reproduces those versions."""
 
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}

@@ -78,7 +78,7 @@ def _sources(node: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _sources(inner, f"{path}{at}.")
 
 
-NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
+NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics", "logger")
 
 _NOT_OF_PARTS = ("task.resume",)  # keys of parts that do not change the results of an uninterrupted run
 _SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of their class

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from tracetorch.files import remove_remains, writing
+from tracetorch.loggers import LoggedRun
 from tracetorch.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.nn import Sequential
 from tracetorch.renamed import PARTS, present
@@ -123,6 +124,12 @@ class Run:
         """The run's folder; relative to `base` if the user typed a relative path."""
         path = self.folder.path
         return path.relative_to(self._base) if self._is_relative and path.is_relative_to(self._base) else path
+
+    @property
+    def logged(self) -> LoggedRun:
+        """What loggers get of the run, once it has started."""
+        folder = self.folder.path
+        return LoggedRun(self.config, self.experiment, folder, self._facts["run_id"], self._restored)
 
     @property
     def is_resumed(self) -> bool:
