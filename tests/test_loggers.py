@@ -61,11 +61,13 @@ def records_of_wandb(path: Path) -> list[bytes]:
 
 
 def test_wandb_writes_offline_files_that_it_can_read(here, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    ran("run", *CLICKS, "train.log_every=1", "output.dir=it", "logger=wandb", "logger.wandb.project=mine")
+    ended = ran("run", *CLICKS, "train.log_every=1", "output.dir=it", "logger=wandb", "logger.wandb.project=mine")
+    assert ended.stderr == ""
+    wandb.teardown()  # as at the end of a process: its service writes what it holds
     (path,) = Path("it/wandb").glob("offline-run-*/*.wandb")
     rows, starts, summary = [], [], {}
     for record in map(wandb_internal_pb2.Record.FromString, records_of_wandb(path)):
@@ -74,10 +76,10 @@ def test_wandb_writes_offline_files_that_it_can_read(here, monkeypatch):
                 starts.append(record.run)
             case "history":
                 items = record.history.item
-                rows.append({item.key or item.nested_key[0]: json.loads(item.value_json) for item in items})
+                rows.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
             case "summary":
                 updates = record.summary.update
-                summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in updates}
+                summary |= {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in updates}
     start = starts[0]
     assert (start.project, start.display_name, start.run_id) == ("mine", "it", facts_in(here / "it")["run_id"])
     found = {}
@@ -86,6 +88,21 @@ def test_wandb_writes_offline_files_that_it_can_read(here, monkeypatch):
             if "/" in name:
                 found.setdefault(name, {})[row["update"]] = value
     assert found == curves_of(Path("it")) and summary["accuracy"] == facts_in(here / "it")["summary"]["accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own libraries
+def test_mlflow_gets_the_records_and_a_continued_run_stays_one_run(here, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("alembic", reason="MLflow's database needs it")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
+    ran("run", *CLICKS, "train.log_every=1", "output.dir=it", "logger=mlflow")
+    ran("resume", "it", "train.updates=3")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("poisson_clicks").experiment_id])
+    assert (run.info.run_name, run.info.status, run.data.params["network.hidden"]) == ("it", "FINISHED", "[4]")
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert {one.step: one.value for one in history} == curves_of(Path("it"))["train/loss"]
+    assert run.data.metrics["accuracy"] == facts_in(here / "it")["summary"]["accuracy"]
 
 
 FAULTY = """
@@ -121,7 +138,7 @@ def test_wrong_loggers_are_refused_and_loggers_do_not_change_what_a_run_is(here,
         "run", *CLICKS, "logger=tensorboard", "logger.tensorboard.flush_seconds=x"
     )
     assert "logger.x has no _target_" in refused("run", *CLICKS, "+logger.x=3")
-    for name in ("tensorboard", "wandb"):
+    for name in ("tensorboard", "wandb", "mlflow"):
         monkeypatch.setitem(sys.modules, name, None)
         said = refused("run", *CLICKS, f"logger={name}")
         assert f"needs {name}: pip install 'tracetorch[{name}]'" in said

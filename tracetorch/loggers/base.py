@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -62,6 +62,14 @@ def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield name, float(value)
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings."""
+    found = []
+    for name, value in values.items():
+        found += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return found
+
+
 class Loggers:
     """Several loggers. The first error of each is passed on as a sentence, and ends it.
 
@@ -92,6 +100,3 @@ class Loggers:
 def split_of(record: Mapping[str, Any]) -> str:
     """The name of a record's group of curves, such as "train"."""
     return str(record.get("split") or "run")
-
-
-__all__: Sequence[str] = ["LoggedRun", "Logger", "Loggers", "MissingLibraryError", "library", "numbers", "split_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tracetorch.loggers.base import LoggedRun, Logger, library, numbers, split_of
+from tracetorch.loggers.base import LoggedRun, Logger, flat, library, numbers, split_of
 
 
 class TensorBoard(Logger):
@@ -40,12 +40,5 @@ class TensorBoard(Logger):
 
 def _as_markdown(values: Mapping[str, Any]) -> str:
     """A table of dotted keys and values."""
-    rows = [f"| {name} | {value} |" for name, value in _flat(values, "")]
+    rows = [f"| {name} | {value} |" for name, value in flat(values)]
     return "\n".join(["| key | value |", "| --- | --- |", *rows])
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found = []
-    for name, value in values.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
-    return found
