@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tracetorch as tt
-from tests.command_line import CLICKS, facts_in, ran, refused
+from tests.command_line import CLICKS, facts_in, ran, refused, tracetorch
 from tests.tiny_training import NET, PATTERNS, assert_same, facts, stopping, train, weights
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.runs.identity import experiment_of
@@ -140,6 +140,10 @@ def test_the_command_line_starts_from_a_run_and_records_it(here):
     ended = ran("run", *CLICKS, "output.dir=two", "init_from=one", "frozen=[hidden]")
     assert "starts from" in ended.stdout and facts_in(here / "two")["init"]["id"] == facts_in(here / "one")["id"]
     assert facts_in(here / "two")["group"] != facts_in(here / "one")["group"]
+    assert "identical to two" in ran("run", "--from", "two", "output.dir=again").stdout
+    ran("resume", "one", "train.updates=3")
+    said = " ".join(tracetorch("run", "--from", "two", "output.dir=other").stderr.split())
+    assert "not identical" in said and "the network of init_from had other weights" in said
     shutil.rmtree(here / "one")
     ran("resume", "two", "train.updates=3")
     ran("eval", "two")
