@@ -298,7 +298,8 @@ def _misfit_list(value: Any, inner: ast.expr) -> list[str]:
     if fits and not any(_misfit(item, elements[0]) for item in value):
         return []
     kind = _misfit(object(), elements[0])
-    of = f" of {kind[0].removeprefix('a ')}s" if kind else ""
+    kinds = " or ".join(f"{word.removeprefix('a ')}s" for word in kind)
+    of = f" of {kinds}" if kind else ""
     return [f"a list of {exactly}{of.removeprefix(' of')}" if exactly else f"a list{of}"]
 
 

@@ -99,7 +99,7 @@ def test_the_state_of_the_optimizer_is_taken_and_its_settings_are_not(source):
         ({"frozen": ["all"]}, "there is no layer 'all'"),
         ({"frozen": "hidden"}, "frozen is a list"),
         ({"frozen": [0, 1]}, "leaves no parameter to train"),
-        ({"init_from": "nowhere"}, "there is no folder nowhere"),
+        ({"init_from": "nowhere"}, "nowhere does not exist"),
         ({"init_from": "."}, "has no checkpoints/latest.pt"),
     ],
 )

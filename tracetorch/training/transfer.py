@@ -29,7 +29,8 @@ def source_checkpoint(source: str | Path) -> Path:
     if path.suffix == ".pt" and path.is_file():
         return path
     if not path.is_dir():
-        raise ValueError(f"init_from: there is no folder {path}")
+        what = "is neither the folder of a run nor a checkpoint (.pt)" if path.exists() else "does not exist"
+        raise ValueError(f"init_from: {path} {what}")
     summary = state_of(path).facts.get("summary") or {}
     names = ["best", "latest"] if summary.get("tested") == "best" else ["latest", "best"]
     found = [path / "checkpoints" / f"{name}.pt" for name in names]
