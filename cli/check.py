@@ -13,14 +13,19 @@ from typing import Any, NamedTuple
 from tracetorch.cli import project
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import definition, is_trusted, signature
+from tracetorch.files import expanded
 from tracetorch.renamed import ARGUMENTS, TARGETS
 
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that are instantiated; all but the task get further arguments later (`_partial_`)."""
 
 OPTIONAL_PARTS = ("diagnostics",)  # configs of older versions lack them
-KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads")  # in the order of the file
+STARTS = ("init_from", "init_parts", "frozen")
+"""The keys of a start from a trained network, which a training loop gets if they are set."""
+
+KEYS = (*PARTS, *OPTIONAL_PARTS, "logger", "output", "seed", "device", "threads", *STARTS)  # in the order of the file
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
+_PLAIN |= {"init_from": "str | None", "init_parts": "Sequence[str]", "frozen": "Sequence[int | str]"}
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
 """Keys of a part that are not its arguments; `_convert_` has no effect: lists and mappings are always plain."""
 
@@ -76,10 +81,14 @@ def check(config: dict[str, Any]) -> None:
             raise UsageError(f"{shorten(key)}: a config has no such key.{did_you_mean(key, KEYS)}")
     for part in (*PARTS, *(name for name in OPTIONAL_PARTS if name in config)):
         _check_part(part, config.get(part))
+    loggers = config.get("logger") or {}
+    for name, node in loggers.items() if isinstance(loggers, dict) else [("", loggers)]:
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise UsageError(f"logger.{shorten(name)} has no _target_; choose with logger=tensorboard or logger=none")
     for key, kind in _PLAIN.items():
         node = config.get("output") if "." in key else config
         name = key.rpartition(".")[2]
-        if not isinstance(node, dict) or (name not in node and node is config):
+        if not isinstance(node, dict) or (name not in node and node is config and name not in STARTS):
             raise UsageError(f"{key} is missing from the config")
         if name in node:  # otherwise it has a default
             _check_value(key, node[name], _annotation(kind))
@@ -102,6 +111,9 @@ def check_new(config: dict[str, Any]) -> None:
     """
     check(config)
     _check_loss(config)
+    source = config.get("init_from")
+    if source is not None and not expanded(source).exists():
+        raise UsageError(f"init_from: there is no folder {shorten(source)}; give the folder of a run")
     for path, node in _targets(config):
         for name, annotation in (signature(node["_target_"]) or {}).items():
             if annotation is not None and "SampleSpace" in ast.unparse(annotation):
@@ -330,7 +342,8 @@ def _misfit_list(value: Any, inner: ast.expr) -> list[str]:
     if fits and not any(_misfit(item, elements[0]) for item in value):
         return []
     kind = _misfit(object(), elements[0])
-    of = f" of {kind[0].removeprefix('a ')}s" if kind else ""
+    kinds = " or ".join(f"{word.removeprefix('a ')}s" for word in kind)
+    of = f" of {kinds}" if kind else ""
     return [f"a list of {exactly}{of.removeprefix(' of')}" if exactly else f"a list{of}"]
 
 

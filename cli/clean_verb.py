@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracetorch.cli.errors import FAILED, UsageError, complain
-from tracetorch.cli.shared_arguments import Traceback, folder_option
+from tracetorch.cli.shared_arguments import Traceback, folder_option, parse_age
 from tracetorch.cli.terminal import say
-
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 Root = Annotated[Path, folder_option(help="Only runs below this folder.")]
 Failed = Annotated[
@@ -37,7 +34,7 @@ def command(
     """List failed or old runs; with --yes, remove them."""
     if not (failed or unfinished or older_than):
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
-    age = None if older_than is None else _seconds(older_than)
+    age = None if older_than is None else parse_age("--older-than", older_than)
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give the folder of your runs (output.root) with --root")
 
@@ -65,11 +62,3 @@ def command(
     if first_error:
         complain(f"some runs could not be removed: {first_error}")
         raise typer.Exit(FAILED)
-
-
-def _seconds(age: str) -> float:
-    """An age such as 7d, in seconds. Raises: UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
-    if not match:
-        raise UsageError(f"--older-than {age}: write a number and a unit, m, h, d or w, such as 7d or 12h")
-    return float(match[1]) * _UNITS[match[2]]

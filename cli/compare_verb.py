@@ -35,7 +35,7 @@ By = Annotated[
     typer.Option(
         metavar="KEY",
         help="Group runs by this config key (repeatable). "
-        "Default: all keys but seed, device, threads, output, diagnostics.",
+        "Default: all keys but seed, device, threads, output, diagnostics, logger.",
     ),
 ]
 Metric = Annotated[
@@ -47,6 +47,7 @@ ScatterKey = Annotated[
         metavar="KEY", help="Only plot the metric against this number, such as training_memory_bytes or task.delay."
     ),
 ]
+Tag = Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this tag (see tracetorch tag).")]
 Out = Annotated[
     Path | None,
     folder_option(
@@ -61,6 +62,7 @@ def command(
     metric: Metric = None,
     *,
     scatter: ScatterKey = None,
+    tag: Tag = None,
     out: Out = None,
     traceback: Traceback = False,
 ) -> None:
@@ -68,7 +70,7 @@ def command(
     for option, name in (("--metric", metric), ("--scatter", scatter)):
         if name is not None and not name:
             raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
-    comparison = _compare_folders(folders, by or [], metric)
+    comparison = _compare_folders(folders, by or [], metric, tag)
     folder = out
     if out is None and len(folders) == 1 and not os.path.lexists(folders[0] / "run.json"):
         folder = _output_folder(folders[0])
@@ -81,6 +83,7 @@ def command(
         say(message)
         return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
+    words += [f"--tag={tag}"] if tag else []
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
 
     def write(folder: Path) -> None:
@@ -93,7 +96,7 @@ def command(
     say(f"comparison.html, .png, .svg, .csv and runs.csv in {written}")
 
 
-def _compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
+def _compare_folders(folders: list[Path], by: list[str], metric: str | None, tag: str | None = None) -> Comparison:
     """Compare the runs in and below folders. Raises: UsageError, one sentence."""
     for folder in folders:
         if not folder.is_dir():
@@ -102,7 +105,7 @@ def _compare_folders(folders: list[Path], by: list[str], metric: str | None) -> 
     from tracetorch.compare.groups import UnknownNameError
 
     try:
-        return compare(folders, by=by, metric=metric)
+        return compare(folders, by=by, metric=metric, tag=tag)
     except NothingToCompareError as error:
         names = ", ".join(map(str, folders[:3])) + ", …" * (len(folders) > 3)
         raise UsageError(

@@ -68,6 +68,8 @@ class Display:
             self.console.print(self.note)
         verb = " continues" if values["resumed"] else ""
         self.console.print(f"{self.experiment}{verb} on {values['device']} → {values['folder']}")
+        for note in values.get("notes") or []:
+            self.console.print(printable(note, 400))
         if lost := values.get("lost"):
             span = f"updates {lost['from_update']} to {lost['update']}"
             self.console.print(f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap")

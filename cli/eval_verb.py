@@ -73,7 +73,7 @@ def command(
 
 def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
     """Raises: UsageError for a key that a test does not use."""
-    from tracetorch.cli.check import nodes
+    from tracetorch.cli.check import STARTS, nodes
 
     for line in typed:
         key, _, value = line.partition("=")
@@ -83,7 +83,7 @@ def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
             parts = (part for part, node in nodes(config["task"], "task") if "seed" in node and "[" not in part)
             keys = " ".join(f"{part}.seed={value}" for part in parts)
             advice = f"for other trials and spikes: {keys}" if keys else "leave out this key"
-        elif part in ("optimizer", "diagnostics") or (part == "train" and name not in _TRAIN_KEYS):
+        elif part in ("optimizer", "diagnostics", "logger", *STARTS) or (part == "train" and name not in _TRAIN_KEYS):
             advice = f"leave out this key; of train, a test uses {', '.join(_TRAIN_KEYS)}"
         else:
             continue

@@ -16,7 +16,7 @@ from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.adapter.making import naming
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
-from tracetorch.cli.folders import NAME_LINE, check_unchanged
+from tracetorch.cli.folders import GOING_ON, NAME_LINE, check_unchanged
 from tracetorch.files import WriteError, expanded
 from tracetorch.runs.ending import sentence
 from tracetorch.runs.folder import RunFolder, state_of
@@ -52,6 +52,7 @@ def execute(
     *,
     path: Path | None = None,
     resume_from: RunFolder | None = None,
+    new_length: bool = False,
     display: Follower | None = None,
 ) -> RunOutcome:
     """Run the experiment that a config describes.
@@ -60,6 +61,7 @@ def execute(
         overrides: as typed; recorded in the folder.
         path: the run's folder; if None, that of the config.
         resume_from: the folder of a run to continue.
+        new_length: whether the config has another length than this run, which may be completed.
     Raises: UsageError; then nothing on disk has changed.
     """
     config = composed.config
@@ -67,7 +69,7 @@ def execute(
         check(config)
         output = config["output"]
         if resume_from is not None:
-            check_unchanged(resume_from, config)
+            check_unchanged(resume_from, config, GOING_ON if new_length else ())
 
         with without_collecting():
             from tracetorch.cli.lazy_compiler import defer_compiler, skip_docstrings
@@ -84,6 +86,7 @@ def execute(
         metrics, batch_size = described(parts["task"])
         if display is not None:
             display.metric = metrics[0]
+        follower = _Followers(display, {name: make(node, f"logger.{name}") for name, node in _loggers(config)})
         output_dir = expanded(output["dir"]) if output.get("dir") else None
         with refusing():
             run = Run(
@@ -92,16 +95,19 @@ def execute(
                 root=expanded(output.get("root", "outputs")),
                 path=path or output_dir,
                 resume_from=resume_from,
+                new_length=new_length,
                 base=base,
                 files=files_of(composed, overrides),
-                listener=display,
+                listener=follower,
             )
+        follower.run = run
         if resume_from is not None and (
-            reason := _why_not_continued(base / resume_from.path, resume_from.path, config)
+            reason := _why_not_continued(base / resume_from.path, resume_from.path, config, new_length)
         ):
             run.release()
             raise UsageError(reason)
-        return conclude(run, batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"]))
+        options = {"seed": config["seed"], "device": config["device"], **_start_of(config, train, base)}
+        return conclude(run, batch_size, lambda: train(run, **parts, **options))
 
 
 @contextmanager
@@ -118,12 +124,12 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
+def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any], new_length: bool) -> str:
     """Why a run that this process has locked cannot be continued; "" if it can. Args: shown: the folder as typed."""
     from tracetorch.runs.provenance import changed_data  # loads torch
 
     state = state_of(folder)
-    if state.status == "completed":  # by another process, just now
+    if state.status == "completed" and not new_length:  # by another process, just now
         return f"{shown} is completed: there is nothing to continue"
     if changed := changed_data(state.facts, facts_of(config)):
         return (
@@ -194,6 +200,57 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
             refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
         except OSError:
             refused.remove()
+
+
+def _loggers(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    return list((config.get("logger") or {}).items())
+
+
+class _Followers:
+    """A run's listener that passes events on to a display and to loggers; an error of one does not stop another."""
+
+    run: Run  # set once it exists
+
+    def __init__(self, display: Follower | None, loggers: dict[str, Any]):
+        from tracetorch.loggers import Loggers
+
+        self._display, self._is_displaying = display, display is not None
+        self._loggers = Loggers(loggers, self._remark)
+
+    def _remark(self, sentence: str) -> None:
+        self.run.warn(sentence)
+
+    def __call__(self, event: str, values: dict[str, Any]) -> str | None:
+        answer = None
+        if self._display is not None and (self._is_displaying or event == "end"):
+            try:
+                answer = self._display(event, values)
+            except (Exception, SystemExit):  # for example, rich exits if the pipe behind stdout is closed
+                self._is_displaying = False
+        if event == "start":
+            self._loggers.start(self.run.logged)
+        elif event == "record":
+            self._loggers.log(values)
+        elif event == "end":
+            self._loggers.finish(self.run.summary, values["status"])
+        return answer
+
+
+def _start_of(config: dict[str, Any], train: Callable[..., None], base: Path) -> dict[str, Any]:
+    """The options of a start from a trained network, and of frozen layers; {} if none is set.
+
+    Raises: UsageError if a loop does not take one.
+    """
+    options: dict[str, Any] = {}
+    if config.get("init_from") is not None:
+        options = {"init_from": base / expanded(config["init_from"]), "init_parts": config["init_parts"]}
+    if config.get("frozen"):
+        options["frozen"] = config["frozen"]
+    arguments = inspect.signature(train).parameters
+    if not any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+        for name in options.keys() - arguments.keys():
+            raise UsageError(f"{config['train']['_target_']} does not take {name}: leave it out")
+    return options
 
 
 @contextmanager

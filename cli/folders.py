@@ -35,10 +35,15 @@ class Found(NamedTuple):
     state: RunState
 
 
-def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
+def find_run(
+    path: Path, trust: Collection[str] = (), overrides: Iterable[str] = (), *, may_differ: Collection[str] = ()
+) -> Found:
     """Read the run in a folder; check that its config calls only trusted targets, with valid arguments.
 
-    Args: trust: packages to trust in addition to traceTorch and torch. overrides: changes of the config's values.
+    Args:
+        trust: packages to trust in addition to traceTorch and torch.
+        overrides: changes of the config's values.
+        may_differ: keys that `check_unchanged` leaves out.
     Raises: UsageError, one sentence.
     """
     if not os.path.lexists(path):
@@ -49,6 +54,7 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     composed = load(path / "config.yaml")
     packages = [*trust, *project.trusted(path)]
     check_trusted(composed.config, path / "config.yaml", packages)
+    check_unchanged(RunFolder(path), composed.config, may_differ)
     if changes := list(overrides):
         composed = amend(composed.config, changes)
         check_trusted(composed.config, path / "config.yaml", packages)  # a change may name a target
@@ -98,25 +104,48 @@ def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference |
     return next((found for name, a, b in pairs if (found := config_difference(a, b, name))), None)
 
 
-def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
+LENGTHS = ("train.updates", "train.passes", "train.steps")
+"""Keys of the length of a training."""
+
+GOING_ON = (*LENGTHS, "train.patience")
+"""Keys that a run may change when it is continued."""
+
+
+def check_unchanged(folder: RunFolder, config: dict[str, Any], may_differ: Collection[str] = ()) -> None:
     """Raises: UsageError if a run's config has changed since its start; output, device and threads may differ.
 
     Unchanged data may be in another folder. A run that recorded no config, as in older versions, is not checked.
+
+    Args: may_differ: further keys, such as "train.updates".
     """
-    facts = state_of(folder.path).facts
-    recorded = facts.get("config")
-    if not isinstance(recorded, dict) or facts.get("id") == id_of(config):
+    recorded = state_of(folder.path).facts.get("config")
+    if not isinstance(recorded, dict):
         return
-    may_differ = set(NOT_THE_EXPERIMENT) - {"seed"}
-    both = current(recorded), json.loads(to_json(config))
-    before, after = ({name: part for name, part in each.items() if name not in may_differ} for each in both)
+    before, after = (_compared(each, may_differ) for each in (current(recorded), json.loads(to_json(config))))
     found = config_difference(before, after)
-    if found:
-        old, new = (shorten(repr(value), 40) for value in (found.one, found.other))
-        raise UsageError(
-            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {new}, but the run started with {old}; "
-            "restore it, or start a new run with tracetorch run"
-        )
+    if found is None or (not may_differ and state_of(folder.path).facts.get("id") == id_of(config)):
+        return
+    old, new = (shorten(json.dumps(value, ensure_ascii=False), 40) for value in (found.one, found.other))
+    key, shown = shorten(found.key), quote(folder.path)
+    advice = "for other settings, start a new run with tracetorch run"
+    if found.key in GOING_ON:
+        advice = f"to go on for longer: tracetorch resume {shown} {quote(f'{key}={new}')}"
+    elif found.key.startswith("task."):
+        advice = f"to test with other settings: tracetorch eval {shown} {quote(f'{key}={new}')}"
+    raise UsageError(
+        f"{folder.path / 'config.yaml'}: {key} is {new}, but the run started with {old}; this file is a record: "
+        f"restore it, or, {advice}"
+    )
+
+
+def _compared(config: dict[str, Any], may_differ: Collection[str]) -> dict[str, Any]:
+    """The entries of a config that may not change."""
+    kept = {name: part for name, part in config.items() if name == "seed" or name not in NOT_THE_EXPERIMENT}
+    for key in may_differ:
+        part, _, name = key.partition(".")
+        if isinstance(kept.get(part), dict):
+            kept[part] = {inner: value for inner, value in kept[part].items() if inner != name}
+    return kept
 
 
 def plain_name(experiment: Any) -> str:

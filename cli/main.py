@@ -33,7 +33,9 @@ from tracetorch.cli import (
     plot_verb,
     resume_verb,
     run_verb,
+    runs_verb,
     show_verb,
+    tag_verb,
     tune_verb,
 )
 from tracetorch.cli.check import KEYS
@@ -53,12 +55,13 @@ from tracetorch.files import WriteError
 from tracetorch.printable import printable
 from tracetorch.renamed import OPTIONS
 
-GROUPS = {
+GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
     "Train": {
         run_verb: ("Train a network, test it, record everything.", "run", "run experiment=mnist_sample seed=1"),
         resume_verb: (
             "Continue a run or a sweep.",
             "resume outputs/poisson_clicks/20260101-000000-abcdef",
+            "resume outputs/poisson_clicks/20260101-000000-abcdef train.updates=600",
             "resume outputs/poisson_clicks/sweeps/20260101-000000-abcdef hydra/launcher=joblib",
         ),
         tune_verb: (
@@ -78,6 +81,11 @@ GROUPS = {
             "Show versions, devices and caches, or a run's facts.",
             "info",
             "info outputs/poisson_clicks/20260101-000000-abcdef",
+        ),
+        runs_verb: (
+            "List runs: the newest, the best, those with a tag.",
+            "runs --since 7d --best 5",
+            "runs outputs rule=eprop --sort loss",
         ),
         plot_verb: (
             "Draw a run's figures again.",
@@ -103,6 +111,11 @@ GROUPS = {
         ),
     },
     "Tidy": {
+        tag_verb: (
+            "Tag runs, to find them again.",
+            "tag outputs/poisson_clicks/20260101-000000-abcdef paper",
+            "tag outputs/poisson_clicks/20260101-000000-abcdef paper --remove",
+        ),
         clean_verb: (
             "List failed or old runs; with --yes, remove them.",
             "clean --failed",
@@ -236,7 +249,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
     return guard
 
 
-PRINTING = (list_verb, show_verb, info_verb, completion_verb, new_verb)
+PRINTING = (list_verb, runs_verb, show_verb, info_verb, completion_verb, new_verb)
 LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)

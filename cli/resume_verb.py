@@ -13,7 +13,10 @@ from tracetorch.cli.terminal import say
 
 Changes = Annotated[
     list[str] | None,
-    changes_argument(help="Sweeps: another launcher (hydra/launcher=joblib). Runs: task.resume=new_episodes."),
+    changes_argument(
+        help="Runs: a new length (train.passes=20), or task.resume=new_episodes. "
+        "Sweeps: another launcher (hydra/launcher=joblib)."
+    ),
 ]
 Folder = Annotated[Path, folder_argument(help="The folder of a run or of a sweep.")]
 
@@ -26,8 +29,11 @@ def command(
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Continue a run from its latest checkpoint, exactly; in a sweep, run every job that is not completed."""
-    from tracetorch.cli.folders import check_training, find_run, holds, naming_the_other
+    """Continue a run from its latest checkpoint, exactly, or to a new length, such as train.passes=20.
+
+    In a sweep: run every job that is not completed.
+    """
+    from tracetorch.cli.folders import GOING_ON, LENGTHS, check_training, find_run, holds, naming_the_other
     from tracetorch.cli.sweep.plan import FILE
 
     typed = changes or []
@@ -40,22 +46,31 @@ def command(
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     for line in typed:
-        if not line.startswith("task.resume="):
-            advice = "a run continues with its own config; for another, use tracetorch run"
-            raise UsageError(f"'{shorten(line)}': {advice}")
-    found = find_run(folder, trust or [])
+        if line.partition("=")[0] not in (*GOING_ON, "task.resume"):
+            advice = "a run continues with its own config; only its length changes, such as train.passes=20"
+            start = f"to start a new run from its weights: tracetorch run init_from={quote(folder)} {quote(line)}"
+            raise UsageError(f"'{shorten(line)}': {advice}; {start}")
+    lengths = [line for line in typed if line.startswith("train.")]
+    found = find_run(folder, trust or [], lengths, may_differ=GOING_ON if lengths else ())
     check_training(found)
-    if found.state.status == "completed":
+    if found.state.status == "completed" and not lengths:
         remark = f"{folder} is completed: there is nothing to continue"
-        say(f"{remark}; to draw its figures again: tracetorch plot {quote(folder)}")
+        longer = f"to train it for longer: tracetorch resume {quote(folder)} train.passes=… or train.updates=…"
+        say(f"{remark}; {longer}; to draw its figures again: tracetorch plot {quote(folder)}")
         return
+    config = found.composed.config
+    keys = [line.partition("=")[0] for line in lengths]
+    for key in LENGTHS if set(keys) & set(LENGTHS) else ():  # what is typed replaces the former length
+        if key not in keys and key.partition(".")[2] in config["train"]:
+            config["train"][key.partition(".")[2]] = None
+    for line in typed:
+        if line.startswith("task.resume="):  # set here, because configs of older versions lack the key
+            config["task"]["resume"] = line.partition("=")[2]
 
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
-    if typed:  # set here, because configs of older versions lack the key
-        found.composed.config["task"]["resume"] = typed[-1].partition("=")[2]
     display = Display(found.composed.experiment)
     with naming_the_other(found.folder, "resume"):
-        outcome = execute(found.composed, [], resume_from=found.folder, display=display)
+        outcome = execute(found.composed, [], resume_from=found.folder, new_length=bool(lengths), display=display)
     raise typer.Exit(display.conclude(outcome, traceback))

@@ -89,6 +89,7 @@ def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback
     try:
         difference = first_difference(found.folder, outcome.run.folder, as_far_as_it_came=not is_completed)
         changes = provenance_changes(found.state.facts, outcome.run.folder.facts())
+        changes += ["the first run got another length after its start"] * ("earlier_lengths" in found.state.facts)
         count = len(found.folder.records())
     except (OSError, ValueError) as error:
         complain(f"the two runs cannot be compared: {error}", error, show_traceback)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.files import expanded
 
 _HOME = re.compile(r"(?<=[=,])~[^,]*")  # a path in the home folder, among the values of a change
@@ -32,6 +33,24 @@ def parse_folder(path: str | Path) -> Path:
     if not str(path):
         raise typer.BadParameter("the name of a folder is empty; write . for the working directory")
     return expanded(path)
+
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_age(option: str, age: str) -> float:
+    """An age such as 7d, in seconds. Raises: UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
+    if not match:
+        raise UsageError(f"{option} {shorten(age)}: write a number and a unit, m, h, d or w, such as 7d or 12h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def as_folder(word: str) -> Path:
+    """A folder among the words of a verb, ~ expanded. Raises: UsageError for an empty name."""
+    if not word:
+        raise UsageError("the name of a folder is empty; write . for the working directory")
+    return expanded(word)
 
 
 folder_argument = partial(typer.Argument, metavar="DIR", parser=parse_folder)

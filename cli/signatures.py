@@ -24,7 +24,7 @@ _OTHER_MEANINGS = {"Values", "SampleSpace", "Tensor"}
 """Names in annotations that the check of values knows from traceTorch; in other code they may name something else."""
 
 _TRUSTED = re.compile(
-    r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
+    r"tracetorch\.(constrain|diagnostics|encode|loggers|loss|nn|rules|tasks)\.[A-Za-z]\w*"
     r"|tracetorch\.(rules\.surrogate|nn\.neurons)\.[A-Z]\w*"
     r"|tracetorch\.experiments\.[a-z]\w*\.main"
 )

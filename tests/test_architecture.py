@@ -1,10 +1,10 @@
 """The floors of the building: who may import whom, read from the source.
 
-4  cli                       everything
+4  cli                       everything; tracetorch.run and tracetorch.load are its functions, loaded late
 3  experiments               the library; never cli
 2  plot, tasks, runs < compare, diagnostics < training   each may import those before it as MAY_IMPORT says
 1  nn, loss < rules          nn and loss know neither each other nor the rules
-0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed
+0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed, loggers
 
 """
 
@@ -28,7 +28,7 @@ from tests.common_environments import ENVIRONMENTS
 ROOT = Path(__file__).parents[1]
 
 ZERO = {"constrain", "files", "functional", "modes", "printable", "renamed", "encode"}
-ZERO |= {"backends", "data", "device", "memory"}
+ZERO |= {"backends", "data", "device", "memory", "loggers"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs", "compare", "diagnostics", "training"}
 MAY_IMPORT = {
@@ -131,6 +131,12 @@ def test_only_the_command_line_imports_hydra_and_only_its_public_names():
     assert not private
 
 
+def test_the_package_itself_offers_two_functions_of_the_command_line_and_loads_them_late():
+    stub = (ROOT / "tracetorch" / "__init__.pyi").read_text(encoding="utf-8")
+    assert re.findall(r"^from \.cli\S* import (\w+)", stub, re.MULTILINE) == ["load", "run"]
+    assert "cli" not in (ROOT / "tracetorch" / "__init__.py").read_text(encoding="utf-8")
+
+
 def test_the_command_line_prints_through_one_module():
     prints = re.compile(r"(?<![\w.])print\(|\bConsole\(|\becho\(")
     assert {path.name for path in files("cli") if prints.search(SOURCES[path])} == {"terminal.py"}
@@ -138,7 +144,7 @@ def test_the_command_line_prints_through_one_module():
 
 LIGHT = """
 import sys, tracetorch
-assert not {"torch", "numpy"} & set(sys.modules)
+assert not {"torch", "numpy", "hydra", "tracetorch.cli"} & set(sys.modules)
 import tracetorch.compare.comparison
 assert not {"torch", "matplotlib"} & set(sys.modules)
 from tracetorch import plot

@@ -24,7 +24,8 @@ THE_CLOCK = ("_seconds", "_per_second", "_bytes")
 
 def start(main: Any, parts: dict[str, Any], tmp_path: Path, **changes: Any) -> Run:
     """A tiny run of an experiment's `main` in tmp_path/name, or continuing in the folder `resume_from`."""
-    where = {name: changes.pop(name, None) for name in ("listener", "resume_from")}
+    where: dict[str, Any] = {name: changes.pop(name, None) for name in ("listener", "resume_from")}
+    where["new_length"] = changes.pop("new_length", False)
     seed, name = changes.pop("seed", 0), changes.pop("name", "run")
     path = None if where["resume_from"] else tmp_path / name
     run = Run({"seed": seed}, experiment="tiny", root=tmp_path, path=path, **where)
@@ -33,7 +34,7 @@ def start(main: Any, parts: dict[str, Any], tmp_path: Path, **changes: Any) -> R
 
 
 def train(tmp_path: Path, *, seed: int = 0, **changes: Any) -> Run:
-    """A tiny training; `changes`: of its parts and options, and `listener`, `name`, `resume_from` of `start`."""
+    """A tiny training; `changes`: of its parts and options, and those of `start`, such as `listener`."""
     parts = {"task": Patterns(**PATTERNS, seed=seed), "network": NET, "rule": rules.Trace, "loss": losses.mse}
     parts |= {"optimizer": partial(torch.optim.Adam, lr=0.02), "updates": 4}
     return start(supervised.main, parts, tmp_path, seed=seed, **changes)

@@ -28,6 +28,9 @@ ADDED = {
 }
 """Arguments that earlier versions did not have, by target, with the value that reproduces those versions."""
 
+ADDED_KEYS: dict[str, Any] = {"init_from": None, "init_parts": ["hidden", "readout"], "frozen": [], "logger": {}}
+"""Keys of a config that earlier versions did not have, with the value that reproduces those versions."""
+
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
 """Methods that a user's task or environment may define."""
 
@@ -78,7 +81,9 @@ R = TypeVar("R")
 
 def current(config: Any) -> Any:
     """A whole config with its present keys and targets, and with added arguments."""
-    return _translated(config, _names_of, TARGETS, _complete)
+    found = _translated(config, _names_of, TARGETS, _complete)
+    is_whole = isinstance(found, dict) and "train" in found  # not a part alone
+    return _complete(found, ADDED_KEYS) if is_whole else found
 
 
 def renamed(config: Any) -> Any:

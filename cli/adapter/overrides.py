@@ -19,7 +19,7 @@ from tracetorch.cli.adapter.reading import check_plain
 from tracetorch.cli.check import nodes
 from tracetorch.cli.errors import UsageError, quote, shorten
 
-GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
+GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "logger", "output")
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
@@ -150,7 +150,8 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
     if override.is_add():
         value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
-    if not override.is_delete() and not isinstance(override.value(), str):
+    several = name == "logger" and isinstance(override.value(), list)
+    if not override.is_delete() and not several and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
     paths = [folder / name / f"{override.value()}.yaml" for folder in config_folders(config_dir)]
     first, *others = [path for path in paths if path.exists()] or paths[:1]

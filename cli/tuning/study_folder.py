@@ -10,10 +10,11 @@ import yaml
 
 from tracetorch import files
 from tracetorch.cli.adapter import Composed
-from tracetorch.cli.check import PARTS
+from tracetorch.cli.check import PARTS, STARTS
 from tracetorch.cli.errors import UsageError, prefixed, quote, shorten
 from tracetorch.cli.folders import check_links, plain_name
 from tracetorch.cli.tuning.search import Search, search_from
+from tracetorch.renamed import ADDED_KEYS
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import NAME as LOCK
@@ -121,6 +122,7 @@ def write_best(study: Path, composed: Composed, description: str) -> None:
     """
     seed = composed.config["seed"]
     parts = {name: _without_seeds(composed.config[name], seed) for name in PARTS}
+    parts |= {name: composed.config[name] for name in STARTS if composed.config.get(name) != ADDED_KEYS[name]}
     choices = {name: composed.choices[name] for name in PARTS if name in composed.choices}
     lines = [
         "# @package _global_",

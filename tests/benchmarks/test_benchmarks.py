@@ -122,6 +122,8 @@ def test_stream_sparsity_startup_and_side_by_side(here, monkeypatch):
     assert usual == DENSE_FROM
     (row,) = run(monkeypatch, "startup.py")["rows"]
     assert row["command"] == "tracetorch --help" and set(row["warm"]) == set(row["cold"]) == SPREAD
+    rows = run(monkeypatch, "many_runs.py")["rows"]
+    assert [row["runs"] for row in rows] == [20] * 3 and all(set(row["wall"]) == SPREAD for row in rows)
     (row,) = run(monkeypatch, "side_by_side.py")["rows"]
     assert (row["rule"], row["at_once"], row["spins"], row["seconds"]["n"]) == ("trace", 2, 3_000, 2)
 

@@ -51,7 +51,7 @@ def test_verbs_options_and_choices_are_offered_with_descriptions(ask):
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
-        ("ru", "run"),
+        ("ru", "run runs"),
         ("--he", "--help"),
         ("list task ", ""),
         ("list opt", "optimizer"),

@@ -253,6 +253,7 @@ def test_a_package_is_trusted_by_name(mine, monkeypatch, here):
     (here / "mypackage.py").write_text("from tracetorch.rules import Trace\n\n\nclass Mine(Trace):\n    pass\n")
     monkeypatch.syspath_prepend(str(here))
     edit(mine, "tracetorch.rules.Trace", "mypackage.Mine")
+    (mine / "run.json").write_text((mine / "run.json").read_text().replace("tracetorch.rules.Trace", "mypackage.Mine"))
     assert "--trust mypackage" in refused("eval", "it")
     change(mine / "run.json", status="interrupted", config=None)
     for words in (["resume"], ["eval"], ["plot"], ["run", "--from"]):
@@ -335,7 +336,7 @@ def test_a_difference_to_the_first_run_is_named(mine, what, phrase):
         content = torch.load(path, weights_only=True)
         next(iter(content["net"].values())).add_(1.0)
         del content["checksum"]
-        torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
+        torch.save(content | {"checksum": checkpoint.checksum_of(content)}, path)
     (mine / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     change(mine / "run.json", versions=facts_in(mine)["versions"] | {"torch": "1.0"})
     ended = tracetorch("run", "--from", "it", "output.dir=again")

@@ -26,7 +26,14 @@ def presets(here):
 
 
 def test_the_preset_of_the_best_trial_repeats_its_numbers(here):
-    words = ("seed=5", "optimizer=sgd", "network=lif_li", "loss=cross_entropy_with_logits", "task.gamma=0.1..3")
+    words = (
+        "seed=5",
+        "optimizer=sgd",
+        "network=lif_li",
+        "loss=cross_entropy_with_logits",
+        "task.gamma=0.1..3",
+        "frozen=[hidden]",
+    )
     tune(*words, "search.space={optimizer.momentum: {low: 0, high: 0.9}}")
     top = best_trial(journal())
     text = (here / "study/presets/experiment/best.yaml").read_text()
@@ -38,6 +45,7 @@ def test_the_preset_of_the_best_trial_repeats_its_numbers(here):
     ]
     held = yaml.safe_load(text)
     assert {"seed", "device", "threads", "output"}.isdisjoint(held) and "seed" not in held["task"]
+    assert held["frozen"] == ["hidden"] and "init_from" not in held
     assert {"override /network": "lif_li"} in held["defaults"]
     assert held["optimizer"]["momentum"] == top.params["optimizer.momentum"]
     assert compose(["experiment=best"], Path("study/presets")).experiment == "best"

@@ -237,7 +237,7 @@ def _as_checkpoint(path: Path, rng: random.Random) -> str:
             container[key] = rng.choice([*VALUES[:15], torch.zeros(3), torch.zeros(0), [1, [2]], (1, 2)])
         from tracetorch.runs import checkpoint
 
-        checksum = checkpoint._checksum(content) if what != "stride" else "0" * 64
+        checksum = checkpoint.checksum_of(content) if what != "stride" else "0" * 64
         buffer = io.BytesIO()
         torch.save({**content, "checksum": checksum}, buffer)
         path.write_bytes(buffer.getvalue())

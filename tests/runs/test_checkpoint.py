@@ -115,7 +115,7 @@ def sealed(path, **changes):
     """Change a checkpoint's content and give it a checksum that is right."""
     content = stored(path) | changes
     del content["checksum"]
-    torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
+    torch.save(content | {"checksum": checkpoint.checksum_of(content)}, path)
 
 
 def pickled(*parts):
@@ -181,7 +181,7 @@ def test_what_torch_writes_is_read_as_torch_reads_it(path):
     module = torch.nn.Linear(2, 3).state_dict()
     torch.save({**tensors, "again": tensors, "plain": plain, "module": module}, path)
     mine, theirs = read_stored(path), stored(path)
-    assert repr(mine) == repr(theirs) and checkpoint._checksum(mine) == checkpoint._checksum(theirs)
+    assert repr(mine) == repr(theirs) and checkpoint.checksum_of(mine) == checkpoint.checksum_of(theirs)
     for left, right in ((mine, theirs), (mine["again"], theirs["again"])):
         layouts = [[(one[name].stride(), one[name].storage_offset()) for name in tensors] for one in (left, right)]
         assert layouts[0] == layouts[1]

@@ -70,7 +70,7 @@ def test_what_a_run_writes_and_what_its_listener_hears(tmp_path):
     assert (run.folder.path / "config.yaml").read_text() == "seed: 3\n"
     assert not (run.folder.path / "error.txt").exists()
     assert heard == [
-        ("start", {"folder": run.folder.path, "device": "cpu", "lost": None, "resumed": False}),
+        ("start", {"folder": run.folder.path, "device": "cpu", "lost": None, "resumed": False, "notes": []}),
         ("progress", {"done": 1, "total": None, "left": None, "loss": 0.5}),
         ("phase", {"name": "evaluate_seconds"}),
         ("record", {"update": 1}),

@@ -23,9 +23,9 @@ from tracetorch.files import DEEPEST, MOST_CONFIG_BYTES, read_text, real
 from tracetorch.renamed import current
 from tracetorch.runs.folder import RunState, state_of
 from tracetorch.runs.identity import experiment_of
+from tracetorch.runs.listing import NOT_RUNS
 from tracetorch.runs.lock import REMOVING
 
-_NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
 _NUMBER = re.compile(r"[-+]?(?:\d+(?P<fraction>\.\d*)?|(?P<point>\.\d+))(?P<power>e[-+]?\d+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40  # characters
 _SPECIAL_WORDS = ("null", "true", "false", "~", "")  # written in quotes in a config only if they are strings
@@ -83,7 +83,7 @@ def find_runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]
             subfolders[:] = sorted(name for name in subfolders if not name.startswith(REMOVING))
             if "run.json" not in files:
                 continue
-            subfolders[:] = [name for name in subfolders if name not in _NOT_RUNS]
+            subfolders[:] = [name for name in subfolders if name not in NOT_RUNS]
             folder = Path(path)
             try:
                 if stat.S_ISREG((folder / "run.json").stat().st_mode):

@@ -12,6 +12,8 @@ from tracetorch.compare.collect import CompletedRun, LeftOut, find_runs, read_ru
 from tracetorch.compare.groups import Group, UnknownNameError, Values, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
 from tracetorch.compare.values import CURVE_SPLITS, MeasuredRun, default_metric, known_metrics, measure
+from tracetorch.runs.folder import lower_is_better
+from tracetorch.runs.tags import read_tags
 
 MOST_PAIRED = 8
 """Up to this number of groups, all pairs are compared; with more groups, each is compared only with the best."""
@@ -57,13 +59,12 @@ class Comparison:
         return [(first, second, difference(first.pairs(), second.pairs())) for first, second in chosen]
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether lower values of a metric are better, by the last word of its name."""
-    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
-
-
 def compare(
-    folders: Sequence[str | Path] | str | Path, *, by: Sequence[str] = (), metric: str | None = None
+    folders: Sequence[str | Path] | str | Path,
+    *,
+    by: Sequence[str] = (),
+    metric: str | None = None,
+    tag: str | None = None,
 ) -> Comparison:
     """Compare the runs in and below some folders.
 
@@ -71,9 +72,14 @@ def compare(
         by: config keys, "rule" or "experiment": runs with the same values form a group. If empty, runs that differ only
             in the seed form a group.
         metric: the number to compare; if None, the task's first metric.
+        tag: only runs with this tag.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError if no run can be compared.
     """
     run_folders, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
+    if tag is not None:
+        run_folders, left_out = [folder for folder in run_folders if tag in read_tags(folder)], []
+        if not run_folders:
+            raise NothingToCompareError(f"no run has the tag {tag}")
     results = [read_run(folder) for folder in run_folders]
     left_out += [run for run in results if isinstance(run, LeftOut)]
     runs = unify_identities([run for run in results if isinstance(run, CompletedRun)])

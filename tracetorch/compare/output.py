@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from tracetorch import plot
 from tracetorch.compare import tables
-from tracetorch.compare.comparison import Comparison, lower_is_better
+from tracetorch.compare.comparison import Comparison
 from tracetorch.compare.groups import Group
 from tracetorch.compare.statistics import half_width
 from tracetorch.compare.text import interval_note, plain, plain_words
 from tracetorch.compare.values import Points
 from tracetorch.files import write_whole
+from tracetorch.runs.folder import lower_is_better
 from tracetorch.runs.lock import WRITING, aside, remove_all_abandoned
 from tracetorch.runs.records import to_csv
 

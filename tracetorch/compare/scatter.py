@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch import plot
 from tracetorch.compare.collect import LeftOut
-from tracetorch.compare.comparison import Comparison, lower_is_better
+from tracetorch.compare.comparison import Comparison
 from tracetorch.compare.groups import UnknownNameError, differing, is_setting, labels, value_of
 from tracetorch.compare.output import write_together
 from tracetorch.compare.statistics import Summary, summarize
@@ -22,6 +22,7 @@ from tracetorch.compare.tables import Table, in_numbers, in_text, without_nan
 from tracetorch.compare.text import interval_note, number, plain, plain_words
 from tracetorch.compare.values import MeasuredRun, as_number, known_metrics, last_of
 from tracetorch.files import write_whole
+from tracetorch.runs.folder import lower_is_better
 from tracetorch.runs.records import to_csv
 
 if TYPE_CHECKING:  # `plot` loads matplotlib and torch when it draws, which takes a second

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from tracetorch.compare.collect import LeftOut
-from tracetorch.compare.comparison import Comparison, lower_is_better
+from tracetorch.compare.comparison import Comparison
 from tracetorch.compare.groups import show
 from tracetorch.compare.statistics import Summary
 from tracetorch.compare.text import duration, mebibytes, number, plain, plain_words, span, with_error
 from tracetorch.compare.values import MeasuredRun
+from tracetorch.runs.folder import lower_is_better
 
 
 class Table(NamedTuple):

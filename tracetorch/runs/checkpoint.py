@@ -39,7 +39,7 @@ def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Op
         **counters,
     }
     buffer = io.BytesIO()
-    torch.save({**content, "checksum": _checksum(content)}, buffer)
+    torch.save({**content, "checksum": checksum_of(content)}, buffer)
     if not path.parent.is_dir():
         path.parent.mkdir(exist_ok=True)
         sync_folder(path.parent.parent)
@@ -145,7 +145,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = read_stored(path)
         checksum = content.pop("checksum")
-        is_intact = checksum == _checksum(content)
+        is_intact = checksum == checksum_of(content)
     except Exception as error:  # the parsers' own errors do not help the user
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek to before the start
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
@@ -216,7 +216,8 @@ def restore_random(states: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
-def _checksum(content: Any) -> str:
+def checksum_of(content: Any) -> str:
+    """A hash of the values of a checkpoint."""
     digest = hashlib.sha256()
 
     def feed(value: Any) -> None:

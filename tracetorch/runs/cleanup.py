@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tracetorch.files import leads_out, open_regular, real
 from tracetorch.runs.folder import RunState, is_beginning, last_record, metric_of, state_of
 from tracetorch.runs.lock import REMOVING, BusyError, Lock, aside, is_locked, remove_abandoned, remove_all_abandoned
+from tracetorch.runs.tags import read_tags
 
 _HALF_REMOVED = "half removed"
 _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
@@ -33,7 +34,7 @@ class RemovableRun(NamedTuple):
 
 
 class UnreadableRun(NamedTuple):
-    """A folder that is kept because its run cannot be read."""
+    """A folder that is kept because its run cannot be read, or has a tag."""
 
     path: Path
     why: str
@@ -50,8 +51,8 @@ def choose(
         older_than_seconds: only runs whose last write is longer ago.
         keep_best: number of completed runs of each experiment to keep, the best by their test.
     Returns: the runs; the folders that cannot be read now or have a broken run.json next to a checkpoint; both sorted
-        by path. A run is never chosen if it is in use, belongs to a sweep in progress, lies behind a symbolic link, or
-        holds other runs. A folder without a config may be something else and is not chosen.
+        by path. A run is never chosen if it has a tag, is in use, belongs to a sweep in progress, lies behind a
+        symbolic link, or holds other runs. A folder without a config may be something else and is not chosen.
     """
     paths, remains, unread = _runs(root)
     found: dict[Path, RunState] = {}
@@ -76,7 +77,10 @@ def choose(
         is_old = older_than_seconds is None or age > older_than_seconds
         is_candidate = is_wanted and is_old and path not in spared
         if is_candidate and not any(map(is_locked, (path, *_evaluations(path), path.parent))):
-            chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
+            if tags := read_tags(path):
+                unread.append(UnreadableRun(path, f"it has the tag {tags[0]}: tracetorch tag DIR {tags[0]} --remove"))
+            else:
+                chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
     for path in remains:
         if not is_locked(path):
             chosen.append(RemovableRun(path, _HALF_REMOVED, time.time() - _last_written(path), _size(path) / 2**20))

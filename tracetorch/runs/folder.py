@@ -202,8 +202,8 @@ def _is_free(path: Path) -> bool:
 _TAIL_BYTES = 32768
 _NO_METRICS = ("update", "split", "loss")
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(("summary", "timings", "versions", "settings"), dict),
-    **{"planned_updates": int, "resumed": list, "error": str, "run_id": str},
+    **dict.fromkeys(("summary", "timings", "versions", "settings", "init"), dict),
+    **{"planned_updates": int, "resumed": list, "earlier_lengths": list, "error": str, "run_id": str},
 }
 """Types of values in run.json. A value of another type is ignored: no run writes it."""
 
@@ -272,6 +272,11 @@ def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
             return name, number
     loss = _number(record.get("loss"))
     return None if loss is None else ("loss", loss)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether lower values of a metric are better, by the last word of its name."""
+    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
 
 
 def _number(value: Any) -> float | None:

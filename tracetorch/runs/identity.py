@@ -89,7 +89,7 @@ def _sources(node: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _sources(inner, f"{path}{at}.")
 
 
-NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
+NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics", "logger")
 
 _NOT_OF_PARTS = ("task.resume",)  # keys of parts that do not change the results of an uninterrupted run
 _SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of their class
@@ -137,6 +137,10 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
     """
     hashes = data_of(config) if data is None else data
     entries = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
+    if entries.get("init_from") in (None, "null"):  # "null": as `compare` reads a config
+        entries = {name: value for name, value in entries.items() if name not in ("init_from", "init_parts")}
+    if not entries.get("frozen"):
+        entries.pop("frozen", None)
     return {name: _identified(value, hashes, name, seeds) for name, value in entries.items()}
 
 

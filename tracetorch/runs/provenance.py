@@ -105,6 +105,8 @@ def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[st
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
                 changes.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
+    origins = [_named("init", found.get("init")).get("checksum") for found in (facts, others)]
+    changes += ["the network of init_from had other weights"] * (origins[0] != origins[1])
     changes += [f"the data of {key} had different content" for key in changed_data(facts, others)]
     return changes
 

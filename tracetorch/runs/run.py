@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from tracetorch.files import remove_remains, writing
+from tracetorch.loggers import LoggedRun
 from tracetorch.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.nn import Sequential
 from tracetorch.renamed import PARTS, present
@@ -60,6 +61,8 @@ class Run:
         root, path: see `RunFolder.reserve`.
         subfolder: the folder in `root` for this run; if None, the name of the experiment.
         resume_from: a folder in which to continue from its latest checkpoint, instead of a new folder.
+        new_length: whether the run continues to another length than before, also after its end. Its config.yaml is
+            then replaced by that of `files`, and run.json records the length and the summary so far.
         base: the folder of relative paths; None: the present working directory, which a part may change later.
         experiment: name of the experiment, for the folder and for run.json.
         kind: "training" can be resumed; "evaluation" is repeated instead.
@@ -80,6 +83,7 @@ class Run:
         subfolder: str | None = None,
         path: str | Path | None = None,
         resume_from: RunFolder | None = None,
+        new_length: bool = False,
         base: str | Path | None = None,
         files: dict[str, str] | None = None,
         kind: Literal["training", "evaluation"] = "training",
@@ -92,6 +96,7 @@ class Run:
         self._root, self._subfolder = self._base / root, subfolder or experiment
         self._path = self._base / path if path else None
         self._resume_from = RunFolder(self._base / resume_from.path) if resume_from else None
+        self.has_new_length = new_length
         self._lock = None
         if self._resume_from:
             with writing():
@@ -102,6 +107,8 @@ class Run:
         self.summary: dict[str, Any] = {}
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.init: dict[str, Any] = {}  # the trained network from which the run starts, for run.json
+        self.notes: list[str] = []  # sentences to show at the start
         self.planned_updates: int | None = None
         self.sizes: tuple[int, int] | None = None  # numbers of inputs and outputs of the network
         self.eval_every: int | None = None  # updates between two evaluations, to estimate the time left
@@ -119,6 +126,12 @@ class Run:
         return path.relative_to(self._base) if self._is_relative and path.is_relative_to(self._base) else path
 
     @property
+    def logged(self) -> LoggedRun:
+        """What loggers get of the run, once it has started."""
+        folder = self.folder.path
+        return LoggedRun(self.config, self.experiment, folder, self._facts["run_id"], self._restored)
+
+    @property
     def is_resumed(self) -> bool:
         """Whether the run continues in the folder of an earlier run."""
         return self._resume_from is not None
@@ -132,6 +145,11 @@ class Run:
     def interrupted(self) -> bool:
         """Whether the run is to stop after the present update, by a signal or by its listener."""
         return self.asked_to_stop or bool(self._stop_reason)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the run continues from a checkpoint."""
+        return self._resume_from is not None and self._resume_from.checkpoint("latest").exists()
 
     def give_up(self) -> None:
         """Mark a run that ends on request before all updates are done."""
@@ -197,7 +215,7 @@ class Run:
         try:
             self._start()
             facts = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
-            self._notify("start", {**facts, "resumed": self.is_resumed})
+            self._notify("start", {**facts, "resumed": self.is_resumed, "notes": self.notes})
         except BaseException as error:
             if self.status == "running":
                 self.__exit__(type(error), error, error.__traceback__)
@@ -212,6 +230,9 @@ class Run:
         if self._resume_from:
             self.folder = self._resume_from
             with writing():
+                if self.has_new_length and "config.yaml" in self._files:
+                    self.folder.write_text("config.yaml", self._files["config.yaml"])
+                    self._write_facts("running")  # no longer completed, before a record is removed
                 self._remove_unsaved()
                 self._write_missing()
                 self._write_facts("running")
@@ -318,12 +339,21 @@ class Run:
             "planned_updates": self.planned_updates,
             "started": before.get("started") or provenance.now(),
             "resumed": [*(before.get("resumed") or []), *([provenance.now()] if self._resume_from else [])],
+            **self._lengths(before),
+            **({"init": init} if (init := self.init or before.get("init")) else {}),
             "pid": os.getpid(),
             "versions": provenance.versions(),
             "git": provenance.git_revision(),
             "settings": provenance.settings(),
             "config": self.config,  # the config of the checkpoints, even if config.yaml is changed
         }
+
+    def _lengths(self, before: dict[str, Any]) -> dict[str, Any]:
+        """The earlier lengths of the run, each with the summary at its end, for run.json; {} if there are none."""
+        lengths = before.get("earlier_lengths") or []
+        if self.has_new_length:
+            lengths = [*lengths, {name: before.get(name) for name in ("planned_updates", "summary")}]
+        return {"earlier_lengths": lengths} if lengths else {}
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
         """Report progress to the listener; nothing is stored. Args: total: None for a run without an end."""

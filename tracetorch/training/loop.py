@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,12 @@ def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule,
         )
     if schedule == "cosine":
         return CosineAnnealingLR(optimizer, total)
-    return LambdaLR(optimizer, lambda update: 1 - update / total)
+    return LambdaLR(optimizer, lambda update: share_of_rate("linear", update, total))
+
+
+def share_of_rate(schedule: Schedule, done: int, total: int) -> float:
+    """The learning rate after some updates, as a fraction of that at the start."""
+    return {"none": 1.0, "linear": 1 - done / total, "cosine": (1 + math.cos(math.pi * done / total)) / 2}[schedule]
 
 
 def fit(
@@ -73,11 +79,11 @@ def fit(
     if eval_every is not None:
         parts["best"] = best
     run.planned_updates, run.eval_every = total, eval_every
-    update = run.restore(net, optimizer, **parts)
-    if warning := step.resumed(update):
-        run.warn(warning)
+    update = _restore(run, step, setup, parts, best)
 
     with run:
+        if run.init and not update:
+            run.save("latest", net, optimizer, update, **parts)  # `resume` does not read the other run again
         while (total is None or update < total) and not best.is_final and not run.interrupted:
             update += 1
             is_last = update == total
@@ -114,6 +120,43 @@ def fit(
         if run.summary["tested"] == "best":
             load_for_test(run.folder.checkpoint("best"), net, step.task)
         step.report(run, figures=setup.figures)
+
+
+def _restore(run: Run, step: Step, setup: Setup, parts: dict[str, Any], best: Best) -> int:
+    """Restore a run that continues. Returns: the number of updates done. Raises: as `fit`."""
+    update = run.restore(step.net, step.optimizer, **parts)
+    if run.has_new_length:
+        _adapt_to_length(run, step.optimizer, parts["schedule"], setup.schedule, update)
+        if best.is_final:
+            best.waited = 0
+    if warning := step.resumed(update):
+        run.warn(warning)
+    return update
+
+
+def _adapt_to_length(
+    run: Run, optimizer: torch.optim.Optimizer, schedule: LRScheduler, kind: Schedule, update: int
+) -> None:
+    """Set the learning rate of a restored run to that of a run of the new length.
+
+    Raises: ValueError if the run has done so many updates already.
+    """
+    total = run.planned_updates
+    if total is not None and update >= total:
+        raise ValueError(
+            f"the run has done {update:,} updates, and the new length is {total:,}: give a longer one, such as "
+            f"train.updates={2 * update}"
+        )
+    note = f"goes on from update {update:,} {'until it is stopped' if total is None else f'to {total:,}'}"
+    if kind != "none" and total is not None:
+        before = optimizer.param_groups[0]["lr"]
+        if isinstance(schedule, CosineAnnealingLR):
+            schedule.T_max = total  # the state in a checkpoint includes it
+        for group, base in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+            group["lr"] = base * share_of_rate(kind, schedule.last_epoch, total)
+        now = optimizer.param_groups[0]["lr"]
+        note += f"; the learning rate is that of a {kind} schedule of {total:,} updates: {now:.3g}, after {before:.3g}"
+    run.notes.append(note)
 
 
 def _validate(run: Run, step: Step, update: int, health: HealthWatch) -> dict[str, Any] | None:

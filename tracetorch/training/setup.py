@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -23,6 +23,7 @@ from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.task import choices
 from tracetorch.training.clipping import Clipping
+from tracetorch.training.transfer import described, freeze, transfer
 
 
 def check_counts(**counts: int | None) -> None:
@@ -126,6 +127,8 @@ class Setup:
         optimizer: from parameter groups to an optimizer, such as `partial(torch.optim.Adam, lr=0.02)`.
         seed: of the initial weights and of drawn actions; trials and spikes depend on the task's seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        init_from, init_parts: the folder of a run whose network to start from, and what to take; see `transfer`.
+        frozen: layers that are not trained; see `freeze`.
         window: steps at the end of a trial or observation that are read as the answer; None: `task.readout_window`.
         schedule: of the learning rate: "none" (constant), or "linear" or "cosine" to 0 at the end.
         clip_norm, clip_value: limits of the gradients; see `Clipping`. None: no limit.
@@ -150,6 +153,9 @@ class Setup:
         optimizer: Callable[..., torch.optim.Optimizer],
         seed: int,
         device: str = "auto",
+        init_from: str | Path | None = None,
+        init_parts: Sequence[str] = ("hidden", "readout"),
+        frozen: Sequence[int | str] = (),
         window: int | None = None,
         schedule: Literal["none", "linear", "cosine"] = "none",
         clip_norm: float | None = None,
@@ -174,7 +180,11 @@ class Setup:
         net, self.loss = network_and_loss(task, network, loss)
         run.sizes = sizes_of(task, self.loss)
         net.to(run.device)
+        freeze(net, frozen)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
+        if init_from is not None and not run.has_checkpoint:
+            run.init = transfer(init_from, net, parts=init_parts, optimizer=self.optimizer, task=task)
+            run.notes.append(described(run.init, len(net)))
         if precision != "float32":
             if (
                 not self.learner.takes_precision

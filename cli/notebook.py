@@ -1,0 +1,243 @@
+"""Runs from Python, as in a notebook: `tracetorch.run` makes one, `tracetorch.load` opens one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from tracetorch.cli.errors import DONE, INTERRUPTED, UsageError, shorten
+from tracetorch.files import expanded, read_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from tracetorch.cli.execute import RunOutcome
+    from tracetorch.cli.folders import Found
+    from tracetorch.nn import Sequential
+    from tracetorch.rules import Rule
+
+
+def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False) -> SavedRun:
+    """Train a network as `tracetorch run` does, test it, record everything. Returns: the run.
+
+    Args:
+        overrides: changes of the config, as typed: ["experiment=mnist_sample", "seed=1"].
+        config_dir: a folder with presets of your own.
+        quiet: whether to print nothing.
+    Raises: UsageError for a wrong config, with nothing left on disk; RuntimeError if the run failed; KeyboardInterrupt
+        if it was interrupted, after everything is saved.
+    Example: `accuracy = [tt.run([f"optimizer.lr={lr}"]).summary["accuracy"] for lr in (0.001, 0.01)]`
+    """
+    from tracetorch.cli.adapter import compose, note_of
+    from tracetorch.cli.check import check_new
+    from tracetorch.cli.display import Display
+    from tracetorch.cli.execute import execute
+    from tracetorch.cli.shared_arguments import with_home
+
+    lines = [with_home(line) for line in _as_list(overrides)]
+    folder = None if config_dir is None else expanded(config_dir)
+    composed = compose(lines, folder)
+    check_new(composed.config)
+    display = _Silent() if quiet else Display(composed.experiment, note_of(composed.choices, folder))
+    outcome = execute(composed, lines, display=display)
+    if isinstance(display, Display) and outcome.code == DONE:
+        display.conclude(outcome, False)
+    return _opened(outcome)
+
+
+def load(
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    checkpoint: Literal["latest", "best"] | None = None,
+    device: str | None = None,
+    trust: Collection[str] = (),
+) -> SavedRun:
+    """Open the folder of a run. Its parts are made when they are first used.
+
+    Args:
+        overrides: changes of the config's values, such as ["task.delay=4"].
+        checkpoint: the weights to use; None: those that the run tested.
+        device: of the network and the task; None: as in the config.
+        trust: packages whose code the config may call, in addition to traceTorch and torch.
+    Raises: UsageError if the folder is not that of a run, or if its config cannot be used.
+    Example: `net = tt.load("outputs/mnist/20260101-000000-abcdef").net`
+    """
+    from tracetorch.cli.folders import find_run
+
+    changes = [*_as_list(overrides), *([] if device is None else [f"device={device}"])]
+    return SavedRun(find_run(expanded(folder), trust, changes), checkpoint)
+
+
+def _as_list(overrides: Sequence[str]) -> list[str]:
+    if isinstance(overrides, str) or not all(isinstance(line, str) for line in overrides):
+        raise UsageError(f'overrides are a list of text, such as ["seed=1"], got {shorten(repr(overrides))}')
+    for line in overrides:
+        if line.startswith("-"):
+            raise UsageError(f"'{shorten(line)}': options are for the command line; a sweep is a loop over tt.run")
+    return list(overrides)
+
+
+def _opened(outcome: RunOutcome) -> SavedRun:
+    if outcome.code == INTERRUPTED:
+        raise KeyboardInterrupt(outcome.message)
+    if outcome.code != DONE:
+        raise RuntimeError(outcome.message) from outcome.error
+    return load(outcome.run.folder.path, trust=_packages(outcome.run.config))
+
+
+def _packages(config: dict[str, Any]) -> list[str]:
+    """The packages that a config calls, which its run has just called."""
+    from tracetorch.cli.check import nodes
+
+    targets = (str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
+    return sorted({target.partition(".")[0] for target in targets} - {"tracetorch", "torch"})
+
+
+class _Silent:
+    """A run's listener that prints nothing."""
+
+    metric = "loss"
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        del event, values
+
+
+class Picture(NamedTuple):
+    """A figure of a run; a notebook shows it."""
+
+    path: Path
+
+    def _repr_png_(self) -> bytes:
+        return read_bytes(self.path)
+
+
+class _Parts(NamedTuple):
+    net: Sequential
+    rule: Rule
+    optimizer: torch.optim.Optimizer
+
+
+class SavedRun:
+    """The folder of a run, opened: results at once, the network and its parts when they are first used.
+
+    The network is reset: its weights are those of the checkpoint, its states are at rest. The data are read only by
+    `task` and `evaluate`.
+    """
+
+    def __init__(self, found: Found, checkpoint: Literal["latest", "best"] | None = None):
+        self._found, self._checkpoint_name = found, checkpoint
+        self.folder: Path = found.folder.path.absolute()
+        self.config: dict[str, Any] = found.composed.config
+        self.experiment, self.status = found.composed.experiment, found.state.status
+        self.summary: dict[str, Any] = found.state.facts.get("summary") or {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.folder}: {self.experiment}, {self.status}>"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The content of run.json."""
+        return self._found.state.facts
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records so far; `pandas.DataFrame(run.metrics)` makes a table of them."""
+        return self._found.folder.records()
+
+    @property
+    def figures(self) -> dict[str, Picture]:
+        """The figures in the folder, by name; a notebook shows `run.figures["raster"]`."""
+        return {path.stem: Picture(path) for path in sorted((self.folder / "plots").glob("*.png"))}
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The file with the weights."""
+        from tracetorch.cli.folders import tested_checkpoint
+
+        return tested_checkpoint(self._found, self._checkpoint_name).absolute()
+
+    @property
+    def net(self) -> Sequential:
+        """The trained network."""
+        return self._parts.net
+
+    @property
+    def rule(self) -> Rule:
+        """The learning rule of `net`, in its state at the checkpoint."""
+        return self._parts.rule
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of `net`, in its state at the checkpoint, with the learning rate of the config."""
+        return self._parts.optimizer
+
+    @cached_property
+    def _parts(self) -> _Parts:
+        import torch
+
+        from tracetorch import device
+        from tracetorch.renamed import PARTS, present
+        from tracetorch.runs import load_checkpoint
+        from tracetorch.training.setup import freeze, network_of, parameter_groups
+
+        net = network_of(self.checkpoint, self._made("network"))
+        net.to(device.resolve(self.config["device"]))
+        if self.config["train"].get("precision") == "bfloat16":
+            net.precision = torch.bfloat16
+        freeze(net, self.config.get("frozen") or [])
+        rule, optimizer = self._made("rule")(net), self._made("optimizer")(parameter_groups(net))
+        rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
+        content = load_checkpoint(self.checkpoint, net, optimizer)
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate  # a schedule may have lowered it to 0, and nothing would learn
+        if "rule" in (states := present(PARTS, content["parts"])):
+            rule.load_state_dict(states["rule"])
+        net.reset()
+        return _Parts(net, rule, optimizer)
+
+    @cached_property
+    def task(self) -> Any:
+        """The task or environment. Raises: UsageError if its data cannot be read."""
+        from tracetorch import device
+        from tracetorch.runs.checkpoint import read_checkpoint
+        from tracetorch.tasks import Environment
+
+        task = self._made("task")
+        task.to(device.resolve(self.config["device"]))
+        parts = read_checkpoint(self.checkpoint)["parts"]
+        if isinstance(task, Environment) or "task" in parts:
+            task.load_for_test(parts["task"])
+        return task
+
+    @cached_property
+    def loss(self) -> Any:
+        """The loss: a function of output and target to loss and signal, or a loss for rewards, at its start."""
+        loss = self._made("loss")
+        return loss() if hasattr(getattr(loss, "func", loss), "observe") else loss
+
+    def evaluate(self, split: Literal["test", "validation"] = "test") -> dict[str, float]:
+        """Test the network as it is now, without learning. Returns: loss and metrics, for rewards the metrics."""
+        from tracetorch.tasks import Environment
+        from tracetorch.tasks.evaluate import evaluate, evaluate_policy
+        from tracetorch.tasks.task import means
+
+        window = self.config["train"].get("window") or self.task.readout_window
+        if isinstance(self.task, Environment):
+            played = evaluate_policy(self.net, self.task, self.loss.policy, split, window)
+            if not played:
+                raise UsageError(f"{type(self.task).__name__} has no {split} episodes")
+            return means(played, self.task.metrics)
+        found = evaluate(self.rule, self.task, self.loss, split, window)
+        if found is None:
+            raise UsageError(f"{type(self.task).__name__} has no {split} trials")
+        return found.means
+
+    def _made(self, name: str) -> Any:
+        from tracetorch.cli.adapter import make
+        from tracetorch.cli.execute import contained
+
+        with contained():
+            return make(self.config[name], name)

@@ -1,0 +1,102 @@
+"""The interface of a logger, and the one place that calls loggers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class LoggedRun(NamedTuple):
+    """What a logger is told of a run at its start."""
+
+    config: dict[str, Any]  # resolved
+    experiment: str
+    folder: Path  # of the run; its name identifies the run for people
+    run_id: str  # identifies the run for programs, also after `resume`
+    update: int  # done before the start; above 0 only if the run continues from a checkpoint
+
+
+class Logger(ABC):
+    """Copies the records of one run to another program. An error in a method ends the logger, not the run.
+
+    A subclass takes its settings in `__init__`, which imports its library, so that a missing one is found early.
+    """
+
+    @abstractmethod
+    def start(self, run: LoggedRun) -> None:
+        """The run begins or continues. Records after `run.update` may have been logged before; they come again."""
+
+    @abstractmethod
+    def log(self, record: Mapping[str, Any]) -> None:
+        """A record of metrics.jsonl, such as {"update": 20, "split": "train", "loss": 0.7, "accuracy": 0.5}."""
+
+    @abstractmethod
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+        """The run ends. Args: summary: of run.json. status: "completed", "interrupted" or "failed"."""
+
+
+class MissingLibraryError(ValueError):
+    """The library of a logger is not installed."""
+
+
+def library(name: str, extra: str) -> ModuleType:
+    """Import the library of a logger. Raises: MissingLibraryError with what to install."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingLibraryError(
+            f"logger={extra} needs {name.partition('.')[0]}: pip install 'tracetorch[{extra}]', or leave logger out"
+        ) from error
+
+
+def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The finite numbers among the values of a record or a summary, without the update."""
+    for name, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and name != "update" and math.isfinite(value):
+            yield name, float(value)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings."""
+    found = []
+    for name, value in values.items():
+        found += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return found
+
+
+class Loggers:
+    """Several loggers. The first error of each is passed on as a sentence, and ends it.
+
+    Args: loggers: by name. warn: called with the sentence.
+    """
+
+    def __init__(self, loggers: Mapping[str, Logger], warn: Callable[[str], None]):
+        self._loggers, self._warn = dict(loggers), warn
+
+    def start(self, run: LoggedRun) -> None:
+        self._call("start", run)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self._call("log", record)
+
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+        self._call("finish", summary, status)
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        for name, logger in list(self._loggers.items()):
+            try:
+                getattr(logger, method)(*arguments)
+            except (Exception, SystemExit) as error:
+                del self._loggers[name]
+                self._warn(f"logger {name} stopped: {type(error).__name__}: {error}; the run folder is complete")
+
+
+def split_of(record: Mapping[str, Any]) -> str:
+    """The name of a record's group of curves, such as "train"."""
+    return str(record.get("split") or "run")

@@ -1,0 +1,44 @@
+"""TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tracetorch.loggers.base import LoggedRun, Logger, flat, library, numbers, split_of
+
+
+class TensorBoard(Logger):
+    """Event files in the folder `tensorboard` of the run: `tensorboard --logdir outputs` shows all runs.
+
+    A record of the split "train" becomes the curves `train/loss`, `train/accuracy`, … over the updates; the config and
+    the summary become texts. After `resume`, TensorBoard hides what was written after the checkpoint before.
+
+    Args: flush_seconds: between two writes to the disk.
+    Raises: MissingLibraryError without tensorboard.
+    """
+
+    def __init__(self, *, flush_seconds: int = 30):
+        library("tensorboard", "tensorboard")
+        self._make = library("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        self.flush_seconds = flush_seconds
+
+    def start(self, run: LoggedRun) -> None:
+        purge = run.update + 1 if run.update else None
+        folder = str(run.folder / "tensorboard")
+        self._writer = self._make(folder, purge_step=purge, flush_secs=self.flush_seconds)
+        self._writer.add_text("config", _as_markdown(run.config), run.update)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        for name, value in numbers(record):
+            self._writer.add_scalar(f"{split_of(record)}/{name}", value, record.get("update"))
+
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+        self._writer.add_text("summary", _as_markdown({"status": status, **summary}), summary.get("updates"))
+        self._writer.close()
+
+
+def _as_markdown(values: Mapping[str, Any]) -> str:
+    """A table of dotted keys and values."""
+    rows = [f"| {name} | {value} |" for name, value in flat(values)]
+    return "\n".join(["| key | value |", "| --- | --- |", *rows])
