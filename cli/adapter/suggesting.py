@@ -32,7 +32,8 @@ def suggestions(config: dict[str, Any], typed: Collection[str]) -> list[Suggesti
         Suggestion("experiment", "file", ""),
         *suggest(make(task, "task"), str(config["rule"].get("_target_", "")).rpartition(".")[2]),
     ]
-    return [each for each in found if not any(_covers(key, each.key) for key in typed)]
+    values = [key for key in typed if key != "task"]  # task=file is typed, and what it leaves open is chosen
+    return [each for each in found if not any(_covers(key, each.key) for key in values)]
 
 
 def _covers(typed: str, key: str) -> bool:
