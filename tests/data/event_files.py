@@ -68,6 +68,20 @@ def nmnist_folder(folder: Path, train=6, test=3):
     return folder
 
 
+def cut_gesture_folder(folder: Path):
+    """ibmGestureTrain/user01_led/<class from 0>.npy with x, y, polarity and time in ms, and ibmGestureTest."""
+    random = np.random.default_rng(0)
+    for name, users in (("Train", (1, 2, 3)), ("Test", (4, 5))):
+        for user in users:
+            place = folder / f"ibmGesture{name}" / f"user{user:02}_led"
+            place.mkdir(parents=True)
+            for label in (0, 1):
+                times = np.sort(random.integers(0, 500, 60))
+                x, y = random.integers(0, 64, 60) + 64 * label, random.integers(0, 128, 60)
+                np.save(place / f"{label}.npy", np.stack([x, y, times % 2, times], axis=1).astype(np.float64))
+    return folder
+
+
 def gesture_folder(folder: Path):
     """user01_led.aedat and user02_led.aedat, two gestures of each of two classes, the second user for the test."""
     random = np.random.default_rng(0)

@@ -107,7 +107,7 @@ def decode_npz(file: BinaryIO, name: str, most: int = files.MOST_DATA_BYTES) -> 
             found = {}
             for entry in entries:
                 with archive.open(entry) as stored:
-                    found[entry.filename.removesuffix(".npy")] = _array(stored.read(), entry.filename)
+                    found[entry.filename.removesuffix(".npy")] = decode_npy(stored.read(), entry.filename)
             return found
     except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         why = printable(" ".join(str(error).split()), 200) or type(error).__name__
@@ -125,13 +125,16 @@ def names_of(path: Path) -> list[str]:
 
 def _load_npy(path: Path) -> Array:
     try:
-        return _array(files.read_bytes(path, files.MOST_DATA_BYTES), path.name)
+        return decode_npy(files.read_bytes(path, files.MOST_DATA_BYTES), path.name)
     except ValueError as error:
         raise ValueError(f"{path} is not a .npy file that can be read: {error}") from None
 
 
-def _array(content: bytes, name: str) -> Array:
-    """Decode a `.npy` file. The size in its header is compared with the data before anything is allocated."""
+def decode_npy(content: bytes, name: str) -> Array:
+    """Decode a `.npy` file. The size in its header is compared with the data before anything is allocated.
+
+    Raises: ValueError that names it.
+    """
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)

@@ -10,7 +10,7 @@ import numpy as np
 from tracetorch.data.samples import Array
 from tracetorch.printable import printable
 
-MICROSECOND = 1e-6
+MICROSECOND, MILLISECOND = 1e-6, 1e-3
 _BIN_EVENT = 5  # bytes
 _BIN_OVERFLOW_ROW, _BIN_OVERFLOW = 240, 1 << 13  # an event in this row adds so many µs to its time and all later ones
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracetorch.data.arrays import decode_npz
+from tracetorch.data.arrays import decode_npy, decode_npz
 from tracetorch.data.container import MOST_FILE_BYTES, Container
-from tracetorch.data.event_formats import MICROSECOND, PixelEvents, decode_aedat, decode_bin
+from tracetorch.data.event_formats import MICROSECOND, MILLISECOND, PixelEvents, decode_aedat, decode_bin
 from tracetorch.data.pattern import Pattern, columns
 from tracetorch.data.samples import Array, Events, Samples
 from tracetorch.printable import printable
@@ -29,7 +29,7 @@ POLARITIES = ("p", "polarity", "polarities", "pol", "ps")
 LABELS = ("labels", "label", "targets", "target")
 LENGTHS = "lengths"
 STRUCTURED = "events"  # an array with named columns, as tonic has
-ENDINGS = (".bin", ".aedat", ".npz")
+ENDINGS = (".bin", ".npz")
 
 MOST_EVENTS = 1 << 30  # 6 bytes each in memory
 _MOST_CHANNELS = 1 << 24
@@ -53,6 +53,7 @@ GESTURES = (
 )
 """DVS-Gesture's classes, from 1."""
 _GESTURE_FILE = re.compile(r"user(\d+)_(\w+)\.aedat")
+_CUT_GESTURE = re.compile(r"(?:.*/)?user(\d+)_(\w+)/(\d+)\.npy")  # as Tonic provides them
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 
 
@@ -338,14 +339,25 @@ def read_joined(path: Path, found: dict[str, Array], how: EventReading, target: 
 # ── DVS-Gesture ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def are_gestures(names: Sequence[str]) -> bool:
+    """Whether files of these names may be DVS-Gesture, original or cut."""
+    return any(name.endswith(".aedat") or _CUT_GESTURE.fullmatch(name) for name in names)
+
+
 def read_gestures(container: Container, how: EventReading) -> Samples:
     """Read DVS-Gesture: user*_*.aedat, cut into samples by the intervals in user*_*_labels.csv.
 
     If trials_to_train.txt and trials_to_test.txt are there, only the recordings in them are read, and the field
     `split` says which list names them. Other fields: user, light, label (the class's number).
 
+    Recordings that are cut already, user*_*/<class from 0>.npy with the columns x, y, polarity and time in ms, are read
+    too.
+
     Raises: OSError; ValueError that names the file, says what was found and what is wanted.
     """
+    how = how._replace(size=how.size or (128, 128))
+    if any(_CUT_GESTURE.fullmatch(name) for name in container.names):
+        return _cut_gestures(container, how)
     path, by_name = container.path, {name.rsplit("/", 1)[-1]: name for name in container.names}
     split_of = _trials(container, by_name)
     recordings = {name: found for name in sorted(by_name) if (found := _GESTURE_FILE.fullmatch(name))}
@@ -354,7 +366,7 @@ def read_gestures(container: Container, how: EventReading) -> Samples:
         raise ValueError(f"{path}: {_LISTS[split_of[missing[0]]]} names {printable(missing[0], 60)}, which is missing")
     if not chosen:
         raise ValueError(f"{path} holds no recording named as user01_led.aedat, with user01_led_labels.csv")
-    collector = Collector(path, how._replace(size=how.size or (128, 128)))
+    collector = Collector(path, how)
     rows: list[dict[str, str]] = []
     for name in chosen:
         labels = name.replace(".aedat", "_labels.csv")
@@ -369,6 +381,28 @@ def read_gestures(container: Container, how: EventReading) -> Samples:
             collector.add_pixels(f"{name}, {start / 1e6:g} to {stop / 1e6:g} s", part)
             user, light = recordings[name].groups()
             rows.append({"label": str(label), "user": user, "light": light} | _as_row(split_of, name))
+    return _named_gestures(collector, rows)
+
+
+def _cut_gestures(container: Container, how: EventReading) -> Samples:
+    collector, rows = Collector(container.path, how._replace(time_unit=how.time_unit or MILLISECOND)), []
+    for name in container.names:
+        if not (found := _CUT_GESTURE.fullmatch(name)):
+            continue
+        user, light, label = found.groups()
+        where = f"{container.path}: {name}"
+        table = decode_npy(container.read(name), where)
+        if table.ndim != 2 or table.shape[1] != 4:
+            raise ValueError(f"{where} has the shape {table.shape}; wanted: (events, 4), x, y, polarity and time in ms")
+        if int(label) >= len(GESTURES):
+            raise ValueError(f"{where} is of class {label}; wanted: 0 to {len(GESTURES) - 1}")
+        x, y, polarity, times = table.T
+        collector.add_pixels(name, PixelEvents(times, x, y, polarity))
+        rows.append({"label": str(int(label) + 1), "user": user, "light": light})
+    return _named_gestures(collector, rows)
+
+
+def _named_gestures(collector: Collector, rows: list[dict[str, str]]) -> Samples:
     fields = columns(rows)
     return collector.samples([GESTURES[label - 1] for label in fields["label"]], fields)
 

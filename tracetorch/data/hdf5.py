@@ -58,9 +58,9 @@ def _read(h5py: Any, opened: Any, file: BinaryIO, path: Path, how: EventReading)
         if base is None or base.kind not in "fiu" or each.shape != (count,):
             got = f"{each.dtype if base is None else f'lists of {base}'} of shape {each.shape}"
             raise ValueError(f"{path}: spikes/{name} is {got}; wanted: a list of numbers for each of {count:,} samples")
-        _check_lists(h5py, opened, each, base.itemsize, file, path)
+        _check_lists(h5py, each, base.itemsize, file, path)
     if keys is not None and keys.dtype.kind == "O":
-        _check_lists(h5py, opened, keys, 1, file, path)
+        _check_lists(h5py, keys, 1, file, path)
     numbers = np.asarray(labels[()])
     if how.channels is None and keys is not None:
         how = how._replace(channels=CHANNELS)
@@ -112,14 +112,14 @@ def _dataset(h5py: Any, opened: Any, name: str, path: Path) -> Any:
     return found
 
 
-def _check_lists(h5py: Any, opened: Any, lists: Any, itemsize: int, file: BinaryIO, path: Path) -> None:
+def _check_lists(h5py: Any, lists: Any, itemsize: int, file: BinaryIO, path: Path) -> None:
     """Compare the lengths of lists with the size of the file: HDF5 allocates what they claim before it reads.
 
     Raises: ValueError for a list that is longer than the file.
     """
     size = file.seek(0, 2)
     reference = np.dtype(
-        {"names": ["length"], "formats": ["<u4"], "itemsize": opened.id.get_create_plist().get_sizes()[0] + 8}
+        {"names": ["length"], "formats": ["<u4"], "itemsize": lists.file.id.get_create_plist().get_sizes()[0] + 8}
     )
     for raw in _stored(h5py, lists, reference.itemsize, file, size):
         whole = len(raw) // reference.itemsize

@@ -68,6 +68,8 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
 
 def _read_files(container: Container, how: Reading) -> Samples:
     """Read the files in a folder or an archive, of the kind that occurs most often."""
+    if how.pattern is None and events.are_gestures(container.names):
+        return events.read_gestures(container, how.events)
     path, known = container.path, (*SOUNDS, *IMAGES, *events.ENDINGS)
     endings = Counter(PurePath(name).suffix.lower() for name in container.names)
     ending = PurePath(how.pattern).suffix.lower() if how.pattern else ""
@@ -75,8 +77,6 @@ def _read_files(container: Container, how: Reading) -> Samples:
     if ending not in known:
         held = ", ".join(f"{count:,} {end or 'without ending'}" for end, count in endings.most_common(4)) or "no file"
         raise ValueError(f"{path} holds {printable(held, 100)}; wanted: {KNOWN}")
-    if ending == ".aedat":
-        return events.read_gestures(container, how.events)
     if how.pattern is None and not any("/" in name.strip("/") for name in container.names):
         example = printable(container.names[0], 60)
         raise ValueError(

@@ -177,7 +177,7 @@ def _own_split(samples: Samples, test: float | str) -> tuple[Array | None, Array
     return column == "test", column == "validation" if "validation" in column else None
 
 
-_SPLIT_NAME = re.compile(r"(.*[-_. ])?(train|valid|validation|test)", re.IGNORECASE)
+_SPLIT_NAME = re.compile(r"(.*[-_. ]|.*[a-z](?=[TV]))?((?i:train|valid|validation|test))")
 _SPLIT_ENDINGS = ("", ".npz", ".npy", ".csv", ".tsv", ".zip", *HDF5)  # "": a folder
 
 
@@ -250,6 +250,18 @@ class Suggestion(NamedTuple):
     why: str
 
 
+_LEAST_MEMBRANE = 0.25  # below it, most neurons with the threshold 1 do not spike
+
+
+def _typical_membrane(task: File) -> float:
+    """Return the standard deviation of membranes under input weights as they are made, which sum a twelfth of a sample.
+
+    Weights are uniform within ±1/√channels, so that each event adds 1/(3·channels) to the variance.
+    """
+    events = np.mean([len(task.samples.inputs[int(n)].times) for n in task.splits["train"]])
+    return math.sqrt(float(events) / 12 / (3 * task.input_size))
+
+
 def suggest(task: File, rule: str) -> list[Suggestion]:
     """Return choices that suit the data of a task. Args: rule: of the config, its class.
 
@@ -268,6 +280,8 @@ def suggest(task: File, rule: str) -> list[Suggestion]:
     if task.is_dt_chosen:
         why = f"at most {steps} steps a sample"
         found.append(Suggestion("task.dt", f"{task.dt:g}", "; ".join(filter(None, (why, task.samples.remark)))))
+    if task.encoding == "events" and task.max_rate == 1 and (size := _typical_membrane(task)) < _LEAST_MEMBRANE:
+        found.append(Suggestion("task.max_rate", f"{0.5 / size:.2g}", "few events in a channel"))
     decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
     found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
     found.append(Suggestion("network.readout.decay", decay, ""))
