@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 import tracetorch as tt
 from tests.own_neuron import CurrentLIF
@@ -205,6 +208,32 @@ def _parts(**changes: Any) -> Callable[..., Any]:
     return lambda seed=0: tt.tasks.SequentialMNIST(**small | changes, seed=seed)
 
 
+def _series() -> Any:
+    """24 samples, 3 channels and 6 steps, of two classes in turn."""
+    values = torch.linspace(0, 1, 24 * 6 * 3).view(24, 6, 3)
+    return values, torch.arange(24) % 2
+
+
+def _sampled(**changes: Any) -> Callable[..., Any]:
+    """The task of these samples; the tested ones have as many of one class as of the other."""
+    values, labels = _series()
+    names = [f"sample {at}" for at in range(24)]
+    held_out = {"test": np.arange(24) >= 16, "validation": (np.arange(24) >= 8) & (np.arange(24) < 12), "batch_size": 6}
+    samples = tt.data.Samples(list(values.numpy()), 3, labels.numpy(), {}, names, "samples")
+    return lambda seed=0: tt.tasks.SampledTask(samples, **held_out | changes, seed=seed)
+
+
+def _dataset(seed: int = 0) -> Any:
+    values, labels = _series()
+    parts = [TensorDataset(values[at::3], labels[at::3]) for at in range(3)]
+    return tt.tasks.Dataset(parts[0], validation=parts[1], test=parts[2], batch_size=3, seed=seed)
+
+
+def _file(seed: int = 0) -> Any:
+    path = str(Path(__file__).parent / "data" / "two_classes.npz")
+    return tt.tasks.File(path=path, test="index<8", validation="index<12", batch_size=6, seed=seed)
+
+
 def _blocks(seed: int = 0) -> Any:
     return tt.tasks.Blocks(_digits(steps=3)(seed), classes=3, every=2, seed=seed)
 
@@ -223,6 +252,10 @@ TASKS = [
     Row("rows", "SequentialMNIST", _parts()),
     Row("rows-levels-constant", "SequentialMNIST", _parts(encoding="constant", levels=3)),
     Row("pixels-permuted", "SequentialMNIST", _parts(by="pixels", order="permuted", levels=4, steps_per_part=1)),
+    Row("samples", "SampledTask", _sampled()),
+    Row("samples-poisson", "SampledTask", _sampled(encoding="poisson")),
+    Row("dataset", "Dataset", _dataset),
+    Row("file", "File", _file),
     Row("patterns", "Patterns", _patterns()),
     Row("patterns-constant", "Patterns", _patterns(encoding="constant"), says="fixed"),
 ]

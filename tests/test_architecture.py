@@ -4,7 +4,7 @@
 3  experiments               the library; never cli
 2  plot, tasks, runs < compare, diagnostics < training   each may import those before it as MAY_IMPORT says
 1  nn, loss < rules          nn and loss know neither each other nor the rules
-0  constrain, functional, encode, backends, device, memory, files, printable, renamed
+0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed
 
 """
 
@@ -24,7 +24,7 @@ from tests.common_environments import ENVIRONMENTS
 ROOT = Path(__file__).parents[1]
 
 ZERO = {"constrain", "files", "functional", "modes", "printable", "renamed", "encode"}
-ZERO |= {"backends", "device", "memory"}
+ZERO |= {"backends", "data", "device", "memory"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs", "compare", "diagnostics", "training"}
 MAY_IMPORT = {
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "experiments": ZERO | ONE | TWO | {"experiments"},
     "cli": ZERO | ONE | TWO | {"experiments", "cli"},
 }
+OTHERS = {"backends": {"numba", "numpy", "triton"}, "data": {"numpy", "scipy", "pandas", "PIL", "h5py"}}
 MAY_IMPORT_INSIDE_A_FUNCTION = {"tasks": {"plot"}}
 
 
@@ -100,7 +101,7 @@ def test_a_part_imports_only_parts_below_it_and_the_lower_ones_only_torch():
     ours = {"torch", "tracetorch"} | set(sys.stdlib_module_names)
     for path, found in IMPORTS.items():
         part = part_of(path)
-        others = ours | ({"numba", "numpy", "triton"} if part == "backends" else set())
+        others = ours | OTHERS.get(part, set())
         for root, own, lazy in found:
             allowed = MAY_IMPORT[part] | (MAY_IMPORT_INSIDE_A_FUNCTION.get(part, set()) if lazy else set())
             if (root == "tracetorch" and own in MAY_IMPORT.keys() - allowed) or root in ("cli", "experiments", "tests"):

@@ -1,4 +1,5 @@
 from . import constrain as constrain
+from . import data as data
 from . import diagnostics as diagnostics
 from . import encode as encode
 from . import functional as functional

@@ -20,6 +20,7 @@ from tracetorch.rules.gradient_similarity import (
 from tracetorch.rules.surrogate import surrogate_of
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
+from tracetorch.tasks.task import CountedBatch
 
 _CHUNK = 64  # steps of the stream that are made at a time
 
@@ -83,7 +84,7 @@ class Gradient:
             self._example = example_of_scores(observation, _actions(task, observation.shape[0]), loss, window)
         else:
             batch = next(task.eval_batches("validation"), None) or task.train_batch(0)
-            if batch.counted is not None:
+            if isinstance(batch, CountedBatch):
                 raise ValueError("diagnostics=gradient needs one target for each sample, and samples of one length")
             self._example = Example(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
 

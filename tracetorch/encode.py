@@ -210,7 +210,8 @@ def two_sided(values: Tensor) -> Tensor:
 def level_crossing(values: Tensor, level: float) -> Tensor:
     """Spikes where a signal has risen, or fallen, by a level since its last spike (delta modulation).
 
-        up: x(t) ≥ reference + level, then reference += level;    down: x(t) ≤ reference − level, then reference −= level
+        up: x(t) ≥ reference + level, then reference += level
+        down: x(t) ≤ reference − level, then reference −= level
 
     The reference begins at the first value. A step has at most one spike for each direction, so a jump of several
     levels gives spikes at several steps.

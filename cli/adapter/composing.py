@@ -68,17 +68,22 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     bases = {} if bases is None else bases
     config, experiment, choices = _composed(overrides, config_dir, bases)
     resolved = _resolved(config)
-    if suggested := suggestions(resolved, [parse(line).key_or_group for line in overrides]):
+    if suggested := suggestions(resolved, _typed(overrides)):
         lines = [f"{each.key}={each.value}" for each in suggested]
         config, experiment, choices = _composed([*lines, *overrides], config_dir, bases)
         return Composed(_resolved(config), experiment, choices, in_words(suggested))
     return Composed(resolved, experiment, choices)
 
 
+def _typed(overrides: list[str]) -> dict[str, Any]:
+    parsed = [parse(line) for line in overrides]
+    return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
+
+
 def template(overrides: list[str]) -> Template:
     """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
     config, experiment, choices = _composed(overrides, None, {})
-    if suggested := suggestions(_resolved(config), [parse(line).key_or_group for line in overrides]):
+    if suggested := suggestions(_resolved(config), _typed(overrides)):
         lines = [f"{each.key}={each.value}" for each in suggested]
         config, experiment, choices = _composed([*lines, *overrides], None, {})
     unresolved = OmegaConf.to_container(config, resolve=False)

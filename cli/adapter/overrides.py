@@ -23,6 +23,8 @@ GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train",
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
+_UNQUOTED = re.compile(r"[A-Za-z_]\w* ?(=|!=|<=|>=|<|>) ?[\w.,-]+|[\w./ -]*(\{[A-Za-z_]\w*\}[\w./ -]*)+", re.ASCII)
+"""Texts that Hydra's grammar does not take without quotes: index<5, speaker=ann, {label}_{index}.wav."""
 _NOT_STRINGS = ("null", "true", "false", "nan", "inf")  # unless they are quoted
 _MOST_JOBS = 10_000  # of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`
 
@@ -40,7 +42,7 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
     shown = shorten(line)
     try:
         line.encode()
-        override = OverridesParser.create().parse_override(line)
+        override = _parsed(line, sweep)
     except UnicodeEncodeError as error:
         raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
     except (HydraException, ValueError) as error:  # ValueError for a number of more than 4,300 digits
@@ -67,6 +69,18 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
         raise UsageError(f"'{shown}': {use} {effect}; leave it out")
     return override
+
+
+def _parsed(line: str, sweep: bool) -> Override:
+    """Parse by Hydra's grammar; conditions and patterns of file names need no quotes. Raises: HydraException."""
+    try:
+        return OverridesParser.create().parse_override(line)
+    except HydraException:
+        key, _, value = line.partition("=")
+        texts = value.split(",") if sweep else [value]
+        if not all(_UNQUOTED.fullmatch(text) for text in texts):
+            raise
+        return OverridesParser.create().parse_override(f"{key}={','.join(map(quote_value, texts))}")
 
 
 def _is_hydra_override(override: Override) -> bool:

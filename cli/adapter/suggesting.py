@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracetorch.cli.adapter.making import make
+from tracetorch.cli.adapter.overrides import GROUPS
 from tracetorch.cli.check import check
+from tracetorch.cli.suggest import has
+from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from tracetorch.tasks.file import Suggestion
@@ -14,34 +17,31 @@ if TYPE_CHECKING:
 FILE = "tracetorch.tasks.File"
 
 
-def suggestions(config: dict[str, Any], typed: Collection[str]) -> list[Suggestion]:
+def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> list[Suggestion]:
     """Return what suits the data of a `File` task and is not typed; nothing for other tasks, or if a preset is typed.
 
     The data are read for it; the task of the run then finds them in a cache.
 
-    Args: config: composed of what is typed alone. typed: the typed keys and groups.
-    Raises: UsageError for data that cannot be read.
+    Args: config: composed of what is typed alone. typed: the typed values by key or group.
+    Raises: UsageError for data that cannot be read, unless there are none.
     """
     task = config.get("task")
-    if not isinstance(task, dict) or task.get("_target_") != FILE or "experiment" in typed:
+    if not isinstance(task, dict) or task.get("_target_") != FILE or typed.get("experiment", "file") != "file":
         return []
     check(config)
     from tracetorch.tasks.file import Suggestion, suggest
 
-    found = [
-        Suggestion("experiment", "file", ""),
-        *suggest(make(task, "task"), str(config["rule"].get("_target_", "")).rpartition(".")[2]),
-    ]
-    values = [key for key in typed if key != "task"]  # task=file is typed, and what it leaves open is chosen
-    return [each for each in found if not any(_covers(key, each.key) for key in values)]
-
-
-def _covers(typed: str, key: str) -> bool:
-    """Whether a typed key sets a key: the same one, or a part that contains it."""
-    return typed == key or key.startswith(f"{typed}.")
+    found = [] if "experiment" in typed else [Suggestion("experiment", "file", "")]
+    if expanded(task["path"]).exists():  # otherwise the run says so when it makes its task
+        found += suggest(make(task, "task"), str(config["rule"].get("_target_", "")).rpartition(".")[2])
+    return [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
 
 
 def in_words(suggested: Sequence[Suggestion]) -> str:
     """Return the choices as a sentence, such as "chosen for these data: loss=mse (values)"."""
-    named = [f"{each.key}={each.value}" + (f" ({each.why})" if each.why else "") for each in suggested[1:]]
-    return f"chosen for these data: {', '.join(named)}"
+    named = [
+        f"{each.key}={each.value}" + (f" ({each.why})" if each.why else "")
+        for each in suggested
+        if each.key != "experiment"
+    ]
+    return f"chosen for these data: {', '.join(named)}" if named else ""

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, eac
 from tests.rules.test_bptt import lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.rules import BPTT, OTTT, EProp, stepwise
+from tracetorch.rules import BPTT, OTTT, EProp, Trace, stepwise
 from tracetorch.rules.stepwise import run_stepwise
 from tracetorch.rules.surrogate import Triangle
 
@@ -48,6 +48,53 @@ def learned(rule, *what, xs=None, signal=None, **reading):
     rule.net.zero_grad()
     learn(rule, signal)
     return gradients(rule.net)
+
+
+def learned_at_steps(rule, xs, signal):
+    """Gradients of a signal at every step of a sequence."""
+    rule.reset()
+    rule.forward(xs)
+    rule.net.zero_grad()
+    rule.backward(signal)
+    return gradients(rule.net)
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("make", [EProp, OTTT])
+def test_a_signal_at_every_step_is_the_sum_of_its_parts(make):
+    """The same at each step is that of the mean; and the gradient is linear in the signal."""
+    net, xs = lively("LIF-LIF-LIS"), spikes()
+    rule, signal = make(net, surrogate="arctan"), normal(BATCH, OUT)
+    of_mean = learned(rule, STEPS, signal=signal)
+    of_steps = learned_at_steps(rule, xs, (signal / STEPS).expand(STEPS, BATCH, OUT))
+    one, other = normal(STEPS, BATCH, OUT), normal(STEPS, BATCH, OUT).flip(0)
+    whole, first, second = (learned_at_steps(rule, xs, part) for part in (one + other, one, other))
+    for name, value in of_mean.items():
+        assert_close(of_steps[name], value)
+        assert_close(first[name] + second[name], whole[name])
+
+
+@pytest.mark.parametrize("make", [EProp, OTTT])
+def test_a_tied_readout_gets_the_gradient_of_bptt_at_every_step(make):
+    signal = normal(STEPS, BATCH, OUT)
+    found, wanted = (learned_at_steps(one(grouped()), spikes(), signal) for one in (make, BPTT))
+    assert_close(found["layers.1.connection.weight"], wanted["layers.1.connection.weight"])
+    if make is EProp:  # and the layer below it
+        surrogates = (one(grouped(), surrogate="triangle") for one in (EProp, BPTT))
+        hidden = [learned_at_steps(rule, spikes(), signal)[WEIGHT] for rule in surrogates]
+        assert_close(*hidden)
+
+
+def test_the_trace_rule_takes_the_sum_over_the_steps_at_its_present_trace():
+    net, signal = lively("LIF-LIF-LIS"), normal(STEPS, BATCH, OUT)
+    found = learned_at_steps(Trace(net), spikes(), signal)
+    rule = Trace(net)
+    rule.reset()
+    rule.forward(spikes())
+    net.zero_grad()
+    rule.backward(signal.sum(dim=0))
+    for name, value in gradients(net).items():
+        assert_close(found[name], value)
 
 
 def grouped():

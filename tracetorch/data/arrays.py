@@ -36,7 +36,7 @@ def read_npz(path: Path, inputs: str | None = None, target: str | None = None) -
     found = load(path)
     name = _named(path, found, inputs, INPUTS, "inputs")
     wanted = _named(path, found, target, TARGETS, "target")
-    return _samples(path, name, found[name], wanted, found[wanted], found)
+    return _samples(path, {"inputs": name, "target": wanted}, found)
 
 
 def read_npy(path: Path, target: str | None) -> Samples:
@@ -44,10 +44,14 @@ def read_npy(path: Path, target: str | None) -> Samples:
     if target is None:
         raise ValueError(f"{path} holds inputs alone: give the file of the targets, task.target=NAME.npy")
     other = path.with_name(target) if path.with_name(target).exists() else files.expanded(target)
-    return _samples(path, path.name, _load_npy(path), other.name, _load_npy(other), {})
+    names = {"inputs": path.name, "target": other.name}
+    return _samples(path, names, {path.name: _load_npy(path), other.name: _load_npy(other)})
 
 
-def _samples(path: Path, name: str, values: Array, wanted: str, goal: Array, found: dict[str, Array]) -> Samples:
+def _samples(path: Path, names: dict[str, str], found: dict[str, Array]) -> Samples:
+    """Return samples. Args: names: of the arrays with inputs and target. found: all arrays; the others are fields."""
+    name, wanted = names["inputs"], names["target"]
+    values, goal = found[name], found[wanted]
     if values.dtype.kind not in "fiub" or values.ndim not in (2, 3):
         raise ValueError(
             f"{path}: {name} is {values.dtype} of shape {values.shape}; wanted: numbers of shape (samples, steps, "
@@ -58,7 +62,8 @@ def _samples(path: Path, name: str, values: Array, wanted: str, goal: Array, fou
     values = values.astype(np.float32, copy=False)
     check_finite(values, f"{path}: {name}")
     parts: Any = values
-    lengths, goals = found.get(LENGTHS), goal
+    goals: Any = goal
+    lengths = found.get(LENGTHS)
     if lengths is not None:
         parts = _cut(path, lengths, values)
         is_at_steps = goal.shape[:2] == values.shape[:2] and values.ndim == 3
@@ -68,8 +73,8 @@ def _samples(path: Path, name: str, values: Array, wanted: str, goal: Array, fou
     if goal.ndim < 1 or len(goals) != len(parts):
         raise ValueError(f"{path}: {name} holds {len(parts):,} samples, and {wanted} has the shape {goal.shape}")
     fields = {key: one for key, one in found.items() if key not in (name, LENGTHS) and one.shape == (len(parts),)}
-    names = [f"sample {row}" for row in range(len(parts))]
-    return Samples(parts, values.shape[-1], list(goals), fields, names, str(path))
+    titles = [f"sample {row}" for row in range(len(parts))]
+    return Samples(parts, values.shape[-1], list(goals), fields, titles, str(path))
 
 
 def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:

@@ -20,8 +20,8 @@ class Bands(NamedTuple):
     Frames are windows of `window` seconds, evenly spaced from the start to the end of the recording: `frames` of them,
     so that each recording is stretched to the same number of steps; or, with `hop`, one every `hop` seconds.
     Bands are triangular filters, evenly spaced on the mel scale, m = 2595·log10(1 + f/700), or gammatone filters of
-    fourth order, evenly spaced on the scale of equivalent rectangular bandwidths; from `low` Hz to half the sample rate.
-    The input is max(0, ½z + ½), where z is the log power, standardized over the recording.
+    fourth order, evenly spaced on the scale of equivalent rectangular bandwidths; from `low` Hz to half the sample
+    rate. The input is max(0, ½z + ½), where z is the log power, standardized over the recording.
 
     Source: for mel, O'Shaughnessy (1987), Speech communication: human and machine, Addison-Wesley; for gammatone,
         Glasberg, Moore (1990), doi:10.1016/0378-5955(90)90170-T, and Patterson et al. (1987), An efficient auditory
@@ -52,8 +52,8 @@ def mel_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
 
 def gammatone_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
     """Return the power response of fourth-order gammatone filters, (bands, bins), each with the sum 1."""
-    ends = 21.4 * np.log10(1 + 0.00437 * np.array([low, rate / 2]))
-    centres = (10 ** (np.linspace(*ends, bands + 2)[1:-1] / 21.4) - 1) / 0.00437
+    first, last = 21.4 * np.log10(1 + 0.00437 * np.array([low, rate / 2]))
+    centres = (10 ** (np.linspace(first, last, bands + 2)[1:-1] / 21.4) - 1) / 0.00437
     width = 1.019 * 24.7 * (1 + 0.00437 * centres)
     frequency = np.linspace(0, rate / 2, bins)
     filters = (1 + ((frequency - centres[:, None]) / width[:, None]) ** 2) ** -4.0

@@ -1,4 +1,4 @@
-"""The files of a folder or of a zip archive, read one at a time. Archives are of unknown origin: see `tracetorch.files`."""
+"""The files of a folder or of a zip archive of unknown origin, read one at a time; see `tracetorch.files`."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ def read_images(
         if images and image.shape != images[0].shape:
             first, other = ("×".join(map(str, shape)) for shape in (images[0].shape, image.shape))
             raise ValueError(
-                f"{path}: {found[0][0]} is {first}, and {name} is {other}: give task.size=[height,width], and task.grey=true "
-                "if only some have colours"
+                f"{path}: {found[0][0]} is {first}, and {name} is {other}: give task.size=[height,width], and "
+                "task.grey=true if only some have colours"
             )
         images.append(image)
     height, width, channels = images[0].shape

@@ -22,11 +22,11 @@ class Events(NamedTuple):
 class Samples:
     """A data set."""
 
-    inputs: Sequence[Any]
+    inputs: Sequence[Any] | Array
     """One entry for each sample: an array (steps, channels) or (channels,), float32; or `Events`."""
     channels: int
     """Number of input channels."""
-    target: Sequence[Any]
+    target: Sequence[Any] | Array
     """One entry for each sample: a string, a number, a vector of numbers, or an array (steps, …)."""
     fields: dict[str, Array]
     """Columns of strings or numbers, (samples,) each, by which samples can be split; may be empty."""

@@ -1,4 +1,4 @@
-"""Scaling of input channels, learnt on training samples alone."""
+"""Scaling of input channels, learned on training samples alone."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ def held_out(
     Raises: ValueError for anything else, for a field that does not exist, and if no free sample is left or taken.
     """
     if isinstance(wanted, str) and (condition := _CONDITION.fullmatch(wanted)):
-        taken = free & _fits(*condition.groups(), fields, f"{key}={wanted}")
+        name, sign, text = condition.groups()
+        taken = free & _fits((name, sign, text), fields, f"{key}={wanted}")
         if not taken.any():
             raise ValueError(f"{key}={wanted} holds out no sample: {_values(fields[condition[1]], condition[1])}")
     else:
@@ -54,7 +55,8 @@ def _fraction(wanted: float | str, free: np.ndarray, seed: int | None, key: str)
     return taken
 
 
-def _fits(name: str, sign: str, text: str, fields: dict[str, np.ndarray], given: str) -> np.ndarray:
+def _fits(condition: tuple[str, str, str], fields: dict[str, np.ndarray], given: str) -> np.ndarray:
+    name, sign, text = condition
     if name not in fields:
         close = get_close_matches(name, list(fields), 1)
         hint = f"; did you mean {close[0]}?" if close else ""

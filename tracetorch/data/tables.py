@@ -66,16 +66,14 @@ def read_table(
     aim = np.stack([column.astype(np.float32) for column in goal], axis=1) if len(goals) > 1 else _plain(goal[0])
     others = {name: _plain(table[name].to_numpy()) for name in columns if name not in (*goals, *chosen)}
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
-    if not is_steps:
-        names = [f"line {row + 2}" for row in range(len(values))]
-        return Samples(values, len(chosen), list(aim), others | _as_field(goals, aim), names, str(path))
-    return _by_sample(path, table, sample, time, values, aim, others)
+    names = [f"line {row + 2}" for row in range(len(values))]
+    lines = Samples(values, len(chosen), aim, others | ({goals[0]: aim} if len(goals) == 1 else {}), names, str(path))
+    return _by_sample(lines, sample, time) if is_steps else lines
 
 
-def _by_sample(
-    path: Path, table: Any, sample: str | None, time: str | None, values: Array, aim: Array, others: dict[str, Array]
-) -> Samples:
-    """Join the rows of each sample."""
+def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
+    """Join the rows of each sample, in order of time. Args: sample, time: columns."""
+    path, values, aim, others = lines.source, np.asarray(lines.inputs), np.asarray(lines.target), lines.fields
     key = np.zeros(len(values), dtype=int) if sample is None else others[sample]
     when = None if time is None else others[time]
     if when is not None and (when.dtype.kind not in "fiu" or not np.isfinite(when.astype(float)).all()):
@@ -103,8 +101,8 @@ def _by_sample(
     }
     gaps = np.concatenate([np.diff(when[part].astype(float)) for part in parts]) if when is not None else np.zeros(0)
     dt = float(np.median(gaps)) if time in ("time", "t", "seconds") and len(gaps) else None
-    titles = [str(path.name) if sample is None else f"{sample}={name}" for name in names]
-    return Samples([values[part] for part in parts], values.shape[1], aims, fields, titles, str(path), dt)
+    titles = [Path(path).name if sample is None else f"{sample}={name}" for name in names]
+    return Samples([values[part] for part in parts], values.shape[1], aims, fields, titles, path, dt)
 
 
 def _load(path: Path) -> Any:
@@ -149,10 +147,6 @@ def _plain(column: Any) -> Array:
     if found.dtype.kind in "fiub":
         return found
     return np.array(["" if value is None or value != value else str(value) for value in found])  # noqa: PLR0124
-
-
-def _as_field(goals: list[str], aim: Array) -> dict[str, Array]:
-    return {goals[0]: aim} if len(goals) == 1 else {}
 
 
 def _column(path: Path, columns: list[str], given: str | None, usual: tuple[str, ...], key: str) -> str | None:

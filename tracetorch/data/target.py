@@ -105,7 +105,7 @@ def _values(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
             )
         sizes.add(value.shape[-1])
         values.append(np.nan_to_num(value))
-        counted.append(is_given)
+        counted.append(np.asarray(is_given))
     if len(sizes) > 1:
         raise ValueError(f"{samples.source}: samples have {' or '.join(map(str, sorted(sizes)))} values as target")
     return Target(False, at_steps, (), sizes.pop(), values, counted if at_steps else None)

@@ -11,13 +11,14 @@ from tracetorch.tasks.patterns import Patterns
 from tracetorch.tasks.poisson_clicks import PoissonClicks
 from tracetorch.tasks.sampled import SampledTask
 from tracetorch.tasks.store_recall import StoreRecall
-from tracetorch.tasks.task import Batch, Task
+from tracetorch.tasks.task import Batch, CountedBatch, Task
 from tracetorch.tasks.wrappers import Blocks, Reversal, RewardedTask
 
 __all__ = [
     "MNIST",
     "Batch",
     "Blocks",
+    "CountedBatch",
     "CueAccumulation",
     "Dataset",
     "Environment",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.tasks.task import Batch
+from tracetorch.tasks.task import CountedBatch
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
@@ -22,7 +22,7 @@ class CountedLoss(NamedTuple):
     rows: int  # number of targets
 
 
-def counted_loss(loss: Loss, output: Tensor, batch: Batch, start: int, window: int | None) -> CountedLoss | None:
+def counted_loss(loss: Loss, output: Tensor, batch: CountedBatch, start: int, window: int | None) -> CountedLoss | None:
     """Return the loss of the outputs that count, and its derivative at every step.
 
     At steps, the loss is the mean over all steps with a target. Else it is that of each sample's mean output over the
@@ -34,7 +34,6 @@ def counted_loss(loss: Loss, output: Tensor, batch: Batch, start: int, window: i
         window: the steps at the end of the stretch that are read, for one target per sample; None: all.
     Returns: None if nothing counts in this stretch.
     """
-    assert batch.counted is not None
     counted = batch.counted[start : start + len(output)]
     if batch.at_steps:
         if not bool(counted.any()):

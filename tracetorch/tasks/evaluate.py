@@ -16,7 +16,7 @@ from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
 from tracetorch.tasks.counted import counted_loss, mean_output
 from tracetorch.tasks.environment import Environment
-from tracetorch.tasks.task import Task, Trials, means
+from tracetorch.tasks.task import CountedBatch, Task, Trials, means
 
 Policy = Callable[[Tensor], Tensor]  # the probabilities of the actions, as a function of the network's mean output
 
@@ -44,7 +44,7 @@ def evaluate(
     total_loss, count = 0.0, 0
     for batch in task.eval_batches(split):
         learner.reset()
-        if batch.counted is None:
+        if not isinstance(batch, CountedBatch):
             output = learner.forward(batch.xs, reduce="mean", window=window)
             rows = len(batch.target)
             total_loss, count = total_loss + float(loss(output, batch.target)[0]) * rows, count + rows

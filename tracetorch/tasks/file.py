@@ -139,7 +139,7 @@ def _pair(size: list[int] | None) -> tuple[int, int] | None:
 
 
 def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | None, Array | None]:
-    """Return all samples, and which of them are from a test file and from a validation file, if there are such files."""
+    """Return all samples, and which of them are from a test file and from a validation file, if there are any."""
     parts: dict[str, Samples] = {}
     if split_files := _split_files(files.expanded(path)):
         parts = {name: _load(str(file), how) for name, file in split_files.items()}

@@ -17,7 +17,18 @@ from tracetorch.data.split import held_out
 from tracetorch.data.target import At, Kind, Target, as_target, counts
 from tracetorch.encode import ENCODERS, Stream, level_crossing, mix_seed, poisson
 from tracetorch.modes import check_number
-from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices, slices, whole_at_least
+from tracetorch.tasks.task import (
+    Batch,
+    CountedBatch,
+    Figures,
+    Task,
+    Trials,
+    at_least,
+    check_split,
+    choices,
+    slices,
+    whole_at_least,
+)
 
 Encoding = Literal["auto", "current", "poisson", "latency", "delta", "events"]
 Normalize = Literal["auto", "none", "standard", "range"]
@@ -57,19 +68,21 @@ class SampledTask(Task):
         population: inputs for each channel, with Gaussian receptive fields over its range (see `encode.population`);
             1: the value itself.
         level: for delta, the change that gives a spike, in units of the normalized input.
-        normalize: of each channel, learnt from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
+        normalize: of each channel, learned from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
             "none". "auto": range for poisson, latency and populations, standard for the others; none for inputs with a
             scale, such as brightness, and for events.
         test, validation: samples that are held out, as bool (samples,), or as `tracetorch.data.split.held_out` takes
             them.
         in_order: whether a fraction holds out the last samples instead of drawn ones.
-        augment_steps, augment_channels: largest shifts of a training sample, in time steps and in channels, drawn anew
+        augment_steps, augment_channels: largest shifts of a training sample, in time steps and in channels, drawn again
             in each pass; what is shifted in is 0.
         noise: standard deviation of Gaussian noise that is added to training inputs, for current.
         batch_size: samples in a training batch.
         seed: of splits, order, spikes and augmentation.
     Raises: ValueError for data or values that do not fit, TypeError for a count that is not a whole number.
     """
+
+    batches_per_pass: int
 
     def __init__(
         self,
@@ -99,7 +112,8 @@ class SampledTask(Task):
         at_least(0, noise=noise)
         check_number(max_rate, "max_rate")
         self.samples, self.seed = samples, seed
-        self.target = as_target(samples, choices("kind", kind, ("auto", "label", "values")), at)
+        choices("kind", kind, ("auto", "label", "values"))
+        self.target = as_target(samples, kind, choices("at", at, ("auto", "end", "steps")))  # type: ignore[arg-type]
         self.encoding = _encoding(samples, encoding)
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
@@ -121,7 +135,7 @@ class SampledTask(Task):
         self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
         self.metrics = ("accuracy", "balanced_accuracy") if self.target.is_label else ("r2", "mse")
         method = _method(samples, self.encoding, normalize, population)
-        self.scale = fit(method, (samples.inputs[n] for n in self.splits["train"]), samples.channels)
+        self.scale = fit(method, (samples.inputs[int(n)] for n in self.splits["train"]), samples.channels)
         self.target_scale = fit(
             "none" if self.target.is_label else "standard", self._training_values(), self.target.size
         )
@@ -162,8 +176,9 @@ class SampledTask(Task):
         if not self.target.at_steps:
             target = torch.from_numpy(self._scaled_target(np.stack([self.target.values[n] for n in chosen])))
             target = target.to(self.device)
-            is_ragged = bool((begins > 0).any())
-            return Batch(xs, target, {"sample": numbers}, counted if is_ragged else None)
+            if not bool((begins > 0).any()):
+                return Batch(xs, target, {"sample": numbers})
+            return CountedBatch(xs, target, {"sample": numbers}, counted)
         shape = () if self.target.is_label else (self.target.size,)
         like = self.target.values[0]
         values = np.zeros((total, len(chosen), *shape), dtype=like.dtype)
@@ -174,7 +189,8 @@ class SampledTask(Task):
             values[total - lengths[row] :, row] = self.target.values[n].repeat(repeat, axis=0)
             given[total - lengths[row] :, row] = self.target.counted[n].repeat(repeat)
         at_steps = torch.from_numpy(self._scaled_target(values)).to(self.device)
-        return Batch(xs, at_steps, {"sample": numbers}, torch.from_numpy(given).to(self.device), at_steps=True)
+        counted = torch.from_numpy(given).to(self.device)
+        return CountedBatch(xs, at_steps, {"sample": numbers}, counted, at_steps=True)
 
     def _stream(
         self, chosen: Array, total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
@@ -253,13 +269,13 @@ class SampledTask(Task):
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             named = {f"target_{at}": target[..., at] for at in few}
             named |= {f"prediction_{at}": output[..., at] for at in few}
-        if not batch.at_steps:
+        if not self.target.at_steps:
             return found | named | columns
         return found | {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
 
     def _over_steps(self, name: str, value: Tensor, batch: Batch, of_split: Statistics) -> Tensor:
         """Return a number for each sample, whose mean over a split is the mean over all of its steps."""
-        assert batch.counted is not None
+        assert isinstance(batch, CountedBatch)
         if name == "r2":
             error = torch.where(batch.counted, 1 / of_split.steps - value, 0.0).sum(dim=0)
             return 1 - error / of_split.steps
@@ -294,7 +310,7 @@ class SampledTask(Task):
         return self.samples.image if self.input_size == self.samples.channels else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scales of inputs and targets, which were learnt from the training samples, and the classes."""
+        """Return the scales of inputs and targets, which were learned from the training samples, and the classes."""
         return {
             "shift": torch.from_numpy(self.scale.shift),
             "factor": torch.from_numpy(self.scale.factor),
@@ -310,9 +326,9 @@ class SampledTask(Task):
             got = f"{len(state['shift'])} channels, and these data {self.samples.channels}"
             raise ValueError(f"{self.samples.source}: the network was trained on {got}")
         if state["classes"] != list(self.target.classes):
+            known, found = (", ".join(names[:12]) for names in (state["classes"], self.target.classes))
             raise ValueError(
-                f"{self.samples.source}: the network was trained on the classes {', '.join(state['classes'][:12])}, and "
-                f"these data hold {', '.join(self.target.classes[:12])}"
+                f"{self.samples.source}: the network was trained on the classes {known}, and these data hold {found}"
             )
         self.scale = Scale(state["shift"].numpy(), state["factor"].numpy(), bool(state["clips"]))
         self.target_scale = Scale(state["target_shift"].numpy(), state["target_factor"].numpy(), False)
@@ -320,8 +336,8 @@ class SampledTask(Task):
     def _training_values(self) -> Iterator[Array]:
         """Yield the values to predict of the training samples."""
         for n in self.splits["train"] if not self.target.is_label else ():
-            values = self.target.values[n]
-            yield values if self.target.counted is None else values[self.target.counted[n]]
+            values = self.target.values[int(n)]
+            yield values if self.target.counted is None else values[self.target.counted[int(n)]]
 
     def _scaled_target(self, target: Array) -> Array:
         """Values are standardized, so that networks and learning rates need not know their unit."""
@@ -365,10 +381,12 @@ class SampledTask(Task):
         free = np.ones(len(self.samples), dtype=bool)
         fields, source = self.samples.fields, self.samples.source
         seed = None if self._in_order else mix_seed(self.seed, _SPLIT)
-        taken = []
+        taken = list[Array]()
         for key, wanted in (("test", test), ("validation", validation)):
-            is_given = isinstance(wanted, np.ndarray)
-            taken.append(wanted if is_given else held_out(wanted, fields, free, seed=seed, key=f"task.{key}"))
+            if isinstance(wanted, np.ndarray):
+                taken.append(wanted)
+            else:
+                taken.append(held_out(wanted, fields, free, seed=seed, key=f"task.{key}"))
             free &= ~taken[-1]
         tested, validated = taken
         self.splits = {

@@ -81,13 +81,29 @@ class Batch(NamedTuple):
     """A batch of trials."""
 
     xs: Stream  # the input, (time, batch, input_size)
-    target: Tensor
-    """For the loss: indices (batch,) or values (batch, output_size); at steps, (time, batch) or (time, batch, …)."""
+    target: Tensor  # for the loss: indices (batch,) or values (batch, output_size)
     conditions: Trials  # further properties of each trial, such as its difficulty: (batch,) each
-    counted: Tensor | None = None
-    """Bool, (time, batch): the steps of which the output counts; None: all, or those of the readout window."""
-    at_steps: bool = False
-    """Whether each counted step has a target of its own, or each trial has one."""
+
+
+class CountedBatch(Batch):
+    """A batch in which the outputs of some steps count: of samples that differ in length, or with targets at steps.
+
+    Args:
+        xs, conditions: as of `Batch`.
+        target: as of `Batch`; at steps, (time, batch) or (time, batch, output_size).
+        counted: bool, (time, batch): the steps of which the output counts.
+        at_steps: whether each counted step has a target of its own, or each trial has one.
+    """
+
+    counted: Tensor
+    at_steps: bool
+
+    def __new__(
+        cls, xs: Stream, target: Tensor, conditions: Trials, counted: Tensor, *, at_steps: bool = False
+    ) -> Self:
+        made = super().__new__(cls, xs, target, conditions)
+        made.counted, made.at_steps = counted, at_steps
+        return made
 
 
 class Task(BaseTask):
@@ -114,8 +130,8 @@ class Task(BaseTask):
     def score(self, output: Tensor, batch: Batch) -> Trials:
         """Return the results of the trials: the columns named in `metrics`, and the columns that the figures need.
 
-        Args: output: the network's mean output over the readout window, (batch, output_size); for a batch with targets
-            at steps, the output at every step, (time, batch, output_size).
+        Args: output: the network's mean output over the readout window, (batch, output_size); for targets at steps, the
+            output at every step, (time, batch, output_size).
         """
 
     def context(self, number: int) -> int:
@@ -128,10 +144,10 @@ class Task(BaseTask):
         batch = next(self.eval_batches("test"))
         xs = first_sample(batch.xs)
         conditions = {name: value[:1] for name, value in batch.conditions.items()}
-        if batch.counted is None:
+        if not isinstance(batch, CountedBatch):
             return Batch(xs, batch.target[:1], conditions), {}
         target = batch.target[:, :1] if batch.at_steps else batch.target[:1]
-        return Batch(xs, target, conditions, batch.counted[:, :1], batch.at_steps), {}
+        return CountedBatch(xs, target, conditions, batch.counted[:, :1], at_steps=batch.at_steps), {}
 
 
 class DrawnTask(Task):

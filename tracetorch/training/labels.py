@@ -11,7 +11,7 @@ from tracetorch.modes import kind_of
 from tracetorch.runs import Run
 from tracetorch.tasks.counted import counted_loss, mean_output
 from tracetorch.tasks.evaluate import evaluate
-from tracetorch.tasks.task import Batch, Task, means
+from tracetorch.tasks.task import CountedBatch, Task, means
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
 from tracetorch.training.setup import Setup
@@ -31,7 +31,7 @@ class LabelStep(Step):
         batch = self.task.train_batch(0)
         self.learner.reset()
         output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
-        target = batch.target[-1] if batch.at_steps else batch.target
+        target = batch.target[-1] if isinstance(batch, CountedBatch) and batch.at_steps else batch.target
         result = self.loss(output, target)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(
@@ -76,8 +76,8 @@ class LabelledSequences(LabelStep):
     def __call__(self, number: int) -> Update:
         batch = self.task.train_batch(number - 1)
         self.learner.reset()
-        if batch.counted is not None:
-            return self._learn_counted(number, batch, batch.counted)
+        if isinstance(batch, CountedBatch):
+            return self._learn_counted(number, batch)
         for segment in batch.xs.split(self.update_every or batch.xs.steps):
             self.optimizer.zero_grad()
             for part in segment.split(self.learn_every or segment.steps):
@@ -90,7 +90,7 @@ class LabelledSequences(LabelStep):
         values = means(self.task.score(output, batch), self.task.metrics)
         return Update(float(loss), values, output, batch.xs.steps)
 
-    def _learn_counted(self, number: int, batch: Batch, counted: Tensor) -> Update:
+    def _learn_counted(self, number: int, batch: CountedBatch) -> Update:
         """Make an update with a batch in which only some outputs count; see `counted_loss`."""
         outputs, total, rows, start, window = list[Tensor](), 0.0, 0, 0, self.window
         for segment in batch.xs.split(self.update_every or batch.xs.steps):
@@ -110,7 +110,7 @@ class LabelledSequences(LabelStep):
                 self.step_optimizer(number)
         output = torch.cat(outputs)
         if not batch.at_steps:
-            output = mean_output(output, counted, window)[0]
+            output = mean_output(output, batch.counted, window)[0]
         values = means(self.task.score(output, batch), self.task.metrics)
         of_last = output[-1] if batch.at_steps else output
         return Update(total / max(1, rows), values, of_last, batch.xs.steps)
@@ -127,10 +127,10 @@ class LabelFeedback(FeedbackSource, LabelStep):
         if not self.learner.is_online:
             name = type(self.learner).__name__
             raise ValueError(f"{name} needs sequences with an end, and a lifetime has none: choose rule=trace")
-        if self.task.train_batch(0).counted is not None:
+        if isinstance(self.task.train_batch(0), CountedBatch):
             raise ValueError(
-                f"a lifetime gives one label after {self.task.steps} steps, and {type(self.task).__name__} has samples of "
-                "different lengths or targets at steps: choose train=supervised"
+                f"a lifetime gives one label after {self.task.steps} steps, and {type(self.task).__name__} has samples "
+                "of different lengths or targets at steps: choose train=supervised"
             )
         self.schedule, self.logged, self.parts = schedule, tuple(self.task.metrics[:1]), {"rule": self.learner}
         self._number = 0

@@ -18,7 +18,7 @@ from tracetorch.runs.ending import sentence
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
-from tracetorch.tasks.task import Batch, Task, Trials, means
+from tracetorch.tasks.task import Batch, CountedBatch, Task, Trials, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -253,7 +253,7 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     net.reset()
     layers, membrane, output = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
     net.reset()
-    if isinstance(example, Batch) and example.at_steps:
+    if isinstance(example, CountedBatch) and example.at_steps:
         figures["traces"] = _of_steps(task, example, output[:, 0])
     spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
     last = list(layers)[-1]
@@ -266,8 +266,7 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     return figures
 
 
-def _of_steps(task: Task | Environment, example: Batch, output: Tensor) -> Figure:
-    assert example.counted is not None
+def _of_steps(task: Task | Environment, example: CountedBatch, output: Tensor) -> Figure:
     steps, names = len(output), task.output_names
     target, counted = task.in_units(example.target[:steps, 0]), example.counted[:steps, 0]
     return plot.traces(task.in_units(output).cpu(), target.cpu(), counted.cpu(), dt=task.dt, names=names)
