@@ -75,7 +75,7 @@ def shrink(composed: Composed) -> Composed:
             part.update(path=DATA, pattern=None)
         part.update({key: value for key, value in SMALL.items() if key in part})
         if folder := EVENTS.get(str(part.get("_target_")).rpartition(".")[2]):
-            part |= {"source": event_folder(folder), "validation": 0.1}
+            part |= {"source": event_folder(folder), "validation": 0.1, "max_rate": 20.0}  # they hold few events
     train, network = config["train"], config["network"]
     silent = "latency" in str(config["task"]) or network["readout"]["_target_"].endswith(".LIF")  # in the first updates
     train |= {"updates": 40 if silent else 2, "figures": False, **({"passes": None} if "passes" in train else {})}
