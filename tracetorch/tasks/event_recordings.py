@@ -42,7 +42,6 @@ class Source(NamedTuple):
         """Download what the cache lacks, check it, and unpack it if needed. Raises: OSError if that fails."""
         import pooch
 
-        pooch.get_logger().setLevel("WARNING")
         folder = cache or Path(pooch.os_cache("tracetorch")) / self.name
         downloader = pooch.create(
             path=folder,
