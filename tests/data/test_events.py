@@ -405,6 +405,7 @@ def test_wrong_settings_end_in_one_sentence(here):
         "task.downsample=2: the events of .* have no pixels": {"downsample": 2},
         "task.downsample must be at least 1": {"downsample": 0},
         "task.max_time must be above 0 seconds": {"max_time": -1},
+        "task.max_time=1e-06: all events of .* are later": {"max_time": 1e-6},
         "task.dt=0: the length of a time step is above 0": {"dt": 0},
         "task.dt=1e-09: train: sample .* steps; more than 10,000,000": {"dt": 1e-9},
         r"task.size=\[3\]: give \[height,width\]": {"size": [3]},
@@ -415,6 +416,8 @@ def test_wrong_settings_end_in_one_sentence(here):
     }
     (here / "d").mkdir()
     (here / "d" / "a.aedat").touch()
+    with pytest.raises(ValueError, match="source=shd holds data of 700 channels, and nmnist has 2,312; give a folder"):
+        tasks.nmnist(source="shd")
     for message, changes in cases.items():
         with pytest.raises(ValueError, match=message):
             File(**{"path": "shd", **changes})

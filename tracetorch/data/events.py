@@ -120,6 +120,8 @@ class Collector:
         """Return all samples. Raises: ValueError if there are none."""
         if not self._kept:
             raise ValueError(f"{self._source} holds no recording")
+        if not self._count:
+            raise ValueError(f"task.max_time={self._how.max_time:g}: all events of {self._source} are later")
         if self._is_pixels:
             height, width = self._how.size or (int(self._most[0]) + 1, int(self._most[1]) + 1)
             coarse = -(-height // self._how.downsample), -(-width // self._how.downsample)

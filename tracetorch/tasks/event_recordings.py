@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracetorch.files import expanded
 from tracetorch.tasks.file import File
+from tracetorch.tasks.task import whole_at_least
 
 
 class Archive(NamedTuple):
@@ -24,6 +25,19 @@ class Source(NamedTuple):
     name: str
     archives: tuple[Archive, ...]
     layout: str  # what a user's folder holds
+
+    def load(self, source: str, channels: int, **options: Any) -> File:
+        """Return the task. Args: source: as for `find`. channels: those of the data set. options: of `File`.
+
+        Raises: as `find` and `File`; ValueError for a folder with other data.
+        """
+        task = File(path=self.find(source), **options)
+        if task.input_size != channels:
+            raise ValueError(
+                f"source={source} holds data of {task.input_size:,} channels, and {self.name} has {channels:,}; give a "
+                f"folder with {self.layout}"
+            )
+        return task
 
     def find(self, source: str, cache: Path | None = None) -> str:
         """Return the folder of the data. Args: source: "download", or a folder.
@@ -126,8 +140,9 @@ def shd(
     Source: Cramer, Stradmann, Schemmel and Zenke (2022), The Heidelberg spiking data sets for the systematic evaluation
         of spiking neural networks, doi:10.1109/TNNLS.2020.3044364.
     """
-    return File(
-        path=SHD.find(source),
+    return SHD.load(
+        source,
+        channels=700,
         dt=dt,
         max_time=max_time,
         max_rate=max_rate,
@@ -165,8 +180,10 @@ def nmnist(
     Source: Orchard, Jayawant, Cohen and Thakor (2015), Converting static image datasets to spiking neuromorphic
         datasets using saccades, doi:10.3389/fnins.2015.00437.
     """
-    return File(
-        path=NMNIST.find(source),
+    whole_at_least(1, downsample=downsample)
+    return NMNIST.load(
+        source,
+        channels=2 * (-(-34 // downsample)) ** 2,
         dt=dt,
         max_time=max_time,
         downsample=downsample,
@@ -205,8 +222,10 @@ def dvs_gesture(
     Raises: FileNotFoundError or OSError if the data cannot be read; ValueError.
     Source: Amir et al. (2017), A low power, fully event-based gesture recognition system, doi:10.1109/CVPR.2017.781.
     """
-    return File(
-        path=DVS_GESTURE.find(source),
+    whole_at_least(1, downsample=downsample)
+    return DVS_GESTURE.load(
+        source,
+        channels=2 * (-(-128 // downsample)) ** 2,
         dt=dt,
         max_time=max_time,
         downsample=downsample,
