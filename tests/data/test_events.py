@@ -291,6 +291,26 @@ def _lying():
     return path
 
 
+def _shared():
+    """A list of the file says that it has three numbers, those of its neighbour."""
+    path = Path(_heidelberg(times=[[0.1] * 2] * 2, units=[[1] * 3] * 2, dtype=np.float64))
+    content = bytearray(path.read_bytes())
+    at = content.find(struct.pack("<IQ", 2, content.find(b"GCOL")))
+    content[at] = 3
+    path.write_bytes(content)
+    return path
+
+
+def _endless():
+    """An object of the heap has no bytes: walking to the next one, HDF5 does not come to an end."""
+    path = Path(_heidelberg())
+    content = bytearray(path.read_bytes())
+    at = content.find(b"GCOL") + 24
+    content[at : at + 8] = bytes(8)
+    path.write_bytes(content)
+    return path
+
+
 def _bomb():
     Path("d/0").mkdir(parents=True)
     with zipfile.ZipFile("d/0/1.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("t.npy", "w") as file:
@@ -369,7 +389,9 @@ HOSTILE = {
     "a cut HDF5": (_cut, "is not an HDF5 file that can be read"),
     "no HDF5": (_empty, "is not an HDF5 file that can be read"),
     "a pipe": (_pipe, "a.h5 is not a regular file"),
-    "a list that lies": (_lying, "a list in spikes/.* says that it holds 4,294,967,280 numbers, and the file has"),
+    "a list that lies": (_lying, "spikes/.* says that it holds 8,589,934,5.. bytes, and the file has"),
+    "a list that claims its neighbour": (_shared, "a.h5: list 0 of spikes/times says that it holds 3 numbers"),
+    "a heap without an end": (_endless, "a.h5: list 0 of spikes/times says that it holds 1 numbers"),
     "a link to another file": (lambda: _heidelberg(_linked), "spikes/times is a link, which is not followed"),
     "data in another file": (lambda: _heidelberg(_outside), "labels lie in another file"),
     "labels of 2 TB": (lambda: _heidelberg(_huge), r"labels is uint16 of shape \(1099511627776,\)"),

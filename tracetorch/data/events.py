@@ -307,7 +307,7 @@ def read_joined(path: Path, found: dict[str, Array], how: EventReading, target: 
     Args: found: the arrays by name. target: the array with the labels; None: the first of `LABELS`.
     Raises: ValueError that names the file, says what was found and what is wanted.
     """
-    lengths = found[LENGTHS]
+    lengths = found.get(LENGTHS, np.zeros(0))
     found = _by_column({name: values for name, values in found.items() if name != LENGTHS})
     times, labels = _first(found, TIMES), found.get(target) if target else _first(found, LABELS)
     if times is None or labels is None:
