@@ -143,7 +143,9 @@ def test_times_are_cut_moved_and_have_a_unit(here):
     np.savez("a.npz", t=[500, 1500, 2500], i=[0, 1, 2], lengths=[2, 1], label=[0, 1])
     first = data.read("a.npz", reading(time_unit=1e-3, from_first=True, max_time=0.9)).inputs[0]
     assert first.times.tolist() == [0]
-    assert data.read("a.npz").inputs[1].times.tolist() == pytest.approx([0.0025])
+    assert data.read("a.npz").inputs[1].times.tolist() == pytest.approx([0.0025]) and not data.read("a.npz").remark
+    np.savez("a.npz", t=[1500, 1900, 2500, 2600], i=[0, 1, 2, 0], lengths=[2, 2], label=[0, 1])
+    assert "task.from_first=true" in data.read("a.npz").remark
 
 
 # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -138,8 +138,12 @@ class Collector:
         for at, (times, channels) in enumerate(self._kept):  # one by one, so that both forms exist of one sample only
             found = _channel_of(channels, coarse, self._how.downsample) if self._is_pixels else channels
             self._kept[at] = Events(times, found.astype(smallest))
-        remark = f"events of {self._sorted:,} samples sorted by time" if self._sorted else ""
-        return Samples(self._kept, count, target, fields, self._names, self._source, is_scaled=True, remark=remark)
+        remarks = [f"events of {self._sorted:,} samples sorted by time"] if self._sorted else []
+        if all(len(times) > 1 and times[0] > times[-1] / 2 for times, _ in self._kept):
+            remarks.append("no sample has events in its first half: task.from_first=true counts from the first one")
+        return Samples(
+            self._kept, count, target, fields, self._names, self._source, is_scaled=True, remark="; ".join(remarks)
+        )
 
     def _checked(self, name: str, times: Array, parts: dict[str, Array]) -> tuple[Array, list[Array]]:
         """Return the times in seconds, and whole numbers, both in order of time."""
