@@ -33,7 +33,9 @@ def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> list[Sugges
 
     found = [] if "experiment" in typed else [Suggestion("experiment", "file", "")]
     if expanded(task["path"]).exists():  # otherwise the run says so when it makes its task
-        found += suggest(make(task, "task"), str(config["rule"].get("_target_", "")).rpartition(".")[2])
+        rule = str(config["rule"].get("_target_", "")).rpartition(".")[2] if "rule" in typed else ""
+        hidden = config["network"].get("hidden") if "network.hidden" in typed else [256]  # as in the preset
+        found += suggest(make(task, "task"), rule, hidden)
     return [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
 
 

@@ -193,8 +193,8 @@ def test_a_step_is_chosen_so_that_the_longest_sample_has_50_to_100(here):
     shd_folder(here / "shd")
     task = File(path="shd", validation=0)
     assert task.dt == 0.005 and 50 <= task.steps <= 100
-    assert [each.value for each in suggest(task, "Trace") if each.key == "task.dt"] == ["0.005"]
-    assert not [each for each in suggest(File(path="shd", dt=0.01), "Trace") if each.key == "task.dt"]
+    assert [each.value for each in suggest(task, "Trace", [8]) if each.key == "task.dt"] == ["0.005"]
+    assert not [each for each in suggest(File(path="shd", dt=0.01), "Trace", [8]) if each.key == "task.dt"]
 
 
 def test_a_network_learns_from_events_with_nothing_else_set(here):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +38,7 @@ class File(SampledTask):
         inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
         sample, time, rows: of tables; see `data.tables.read_table`.
         cut: steps of a sample into which longer recordings are cut; what is left at the end is dropped. None: whole.
-        kind, at, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
+        kind, at, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
         size, grey: of images; see `data.images.read_images`; size: also of the sensor of events.
         channels, downsample, max_time, time_unit, from_first: of events; see `data.events.EventReading`.
@@ -60,6 +61,7 @@ class File(SampledTask):
         cut: int | None = None,
         kind: Kind = "auto",
         at: At = "auto",
+        skip: int = 0,
         encoding: Encoding = "auto",
         steps: int | None = None,
         steps_per_frame: int = 1,
@@ -102,11 +104,18 @@ class File(SampledTask):
         )
         self.path = path
         samples, tested, validated = _read(path, test, how)
-        samples = _cut(samples, cut) if cut is not None else samples
+        if cut is not None:
+            samples = _cut(samples, cut)
+        elif len(samples) == 1:
+            steps = len(samples.inputs[0])
+            raise ValueError(
+                f"{path} is one recording of {steps:,} steps: cut it, such as task.cut={max(1, steps // 50)}"
+            )
         super().__init__(
             samples,
             kind=kind,
             at=at,
+            skip=skip,
             encoding=encoding,
             steps=steps,
             steps_per_frame=steps_per_frame,
@@ -242,6 +251,9 @@ def _cut(samples: Samples, steps: int) -> Samples:
     )
 
 
+_FEW_CHANNELS = 4
+
+
 class Suggestion(NamedTuple):
     """A choice for a config that suits the data."""
 
@@ -253,42 +265,63 @@ class Suggestion(NamedTuple):
 _LEAST_MEMBRANE = 0.25  # below it, most neurons with the threshold 1 do not spike
 
 
-def _typical_membrane(task: File) -> float:
-    """Return the standard deviation of membranes under input weights as they are made, which sum a twelfth of a sample.
+def _for_events(task: File) -> list[Suggestion]:
+    """Return the length of a step, and the input of an event if there are so few that neurons would not spike.
 
-    Weights are uniform within ±1/√channels, so that each event adds 1/(3·channels) to the variance.
+    Membranes sum a twelfth of a sample. Weights are made uniform within ±1/√channels, so that each event adds
+    1/(3·channels) to the variance of membranes.
     """
+    if task.encoding != "events":
+        return []
+    found = []
+    if task.is_dt_chosen:
+        why = f"at most {task.steps} steps a sample"
+        found.append(Suggestion("task.dt", f"{task.dt:g}", "; ".join(filter(None, (why, task.samples.remark)))))
     events = np.mean([len(task.samples.inputs[int(n)].times) for n in task.splits["train"]])
-    return math.sqrt(float(events) / 12 / (3 * task.input_size))
+    size = math.sqrt(float(events) / 12 / (3 * task.input_size))
+    if task.max_rate == 1 and 0 < size < _LEAST_MEMBRANE:
+        found.append(Suggestion("task.max_rate", f"{0.5 / size:.2g}", "few events in a channel"))
+    return found
 
 
-def suggest(task: File, rule: str) -> list[Suggestion]:
-    """Return choices that suit the data of a task. Args: rule: of the config, its class.
+def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
+    """Return choices that suit the data of a task.
 
-    Membranes that remember a sixth of a sample, a learning moment eight times in it (or at each step, if each has a
-    target), one update a batch; passes until the validation data show no progress.
+    One target for a sample: membranes that remember a sixth of it, and a learning moment, with an update, eight times
+    in it. A target at each step: membranes of up to eight time constants, to a fifth of a sample, receptive fields for
+    few channels, and OTTT, which takes a signal at every step. Passes until the validation data show no progress.
+
+    Args: rule: the class of the rule, if it is typed; else "". hidden: the sizes of the hidden layers.
     """
     target, steps, batches = task.target, task.steps, task.batches_per_pass
     if target.is_label:
         found = [Suggestion("network", "lif_lis", "class probabilities"), Suggestion("loss", "cross_entropy", "labels")]
     else:
         found = [Suggestion("network", "lif_li", "real numbers"), Suggestion("loss", "mse", "values to predict")]
-        found += [
-            Suggestion("network.readout.bias", "true", ""),
-            Suggestion("network.readout.trainable", "[weight,bias]", ""),
-        ]
-    if task.is_dt_chosen:
-        why = f"at most {steps} steps a sample"
-        found.append(Suggestion("task.dt", f"{task.dt:g}", "; ".join(filter(None, (why, task.samples.remark)))))
-    if task.encoding == "events" and task.max_rate == 1 and (size := _typical_membrane(task)) < _LEAST_MEMBRANE:
-        found.append(Suggestion("task.max_rate", f"{0.5 / size:.2g}", "few events in a channel"))
-    decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
-    found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
-    found.append(Suggestion("network.readout.decay", decay, ""))
-    if rule != "BPTT" and not task.is_steady:
-        every = "1" if target.at_steps else f"{max(1, steps // 8)}"
+        found.append(Suggestion("network.readout.bias", "true", ""))
+        found.append(Suggestion("network.readout.trainable", "[weight,bias]", ""))
+    found += _for_events(task)
+    if target.at_steps:
+        longest = max(8.0, min(steps / 5, 200))
+        groups = math.gcd(8, *hidden)  # of neurons, of equal size
+        places = [at / (groups - 1) for at in range(groups)] if groups > 1 else [0.7]
+        decays = ",".join(f"{1 - 1 / (1.4 * (longest / 1.4) ** place):.3g}" for place in places)
+        found.append(Suggestion("rule", "ottt", "a signal at every step"))
+        found.append(Suggestion("network.neuron.decay", f"[{decays}]", "time constants up to a fifth of a sample"))
+        found.append(Suggestion("network.readout.decay", "0.8", ""))
+        found.append(Suggestion("optimizer.lr", "0.005", ""))
+        if task.samples.channels <= _FEW_CHANNELS and task.encoding in ("current", "poisson"):
+            found.append(Suggestion("task.population", "16", "few channels"))
+    else:
+        decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
+        found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))
+        found.append(Suggestion("network.readout.decay", decay, ""))
+    if task.is_steady or target.at_steps or rule == "BPTT":
+        every = "1" if target.at_steps and rule == "Trace" else "null"
+    else:
+        every = f"{max(1, steps // 8)}"
+    if every != "null":
         found.append(Suggestion("train.learn_every", every, "the target holds all along"))
-        found.append(Suggestion("train.update_every", "null", "one update a batch"))
     passes = max(30, math.ceil(1000 / batches))
     found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
     if len(task.splits["validation"]):

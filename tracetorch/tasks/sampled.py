@@ -56,6 +56,8 @@ class SampledTask(Task):
     Args:
         samples: inputs and targets.
         kind, at: what the targets are; see `tracetorch.data.target.as_target`.
+        skip: for targets at steps, the steps at the beginning of each sample whose targets do not count, because the
+            network cannot know what was before.
         encoding: how values become input. "current": as they are. "poisson": their value as spikes per step. "latency":
             one spike for each channel, for samples without steps. "delta": a spike when a channel has risen, or fallen,
             by `level` (level crossing), in two inputs for each channel. "events": the number of events in each step.
@@ -90,6 +92,7 @@ class SampledTask(Task):
         *,
         kind: Kind = "auto",
         at: At = "auto",
+        skip: int = 0,
         encoding: Encoding = "auto",
         steps: int | None = None,
         steps_per_frame: int = 1,
@@ -114,6 +117,14 @@ class SampledTask(Task):
         self.samples, self.seed = samples, seed
         choices("kind", kind, ("auto", "label", "values"))
         self.target = as_target(samples, kind, choices("at", at, ("auto", "end", "steps")))  # type: ignore[arg-type]
+        whole_at_least(0, skip=skip)
+        if skip and self.target.counted is not None:
+            counted = [given & (np.arange(len(given)) >= skip) for given in self.target.counted]
+            self.target = self.target._replace(counted=counted)
+        elif skip:
+            raise ValueError(
+                f"task.skip={skip} is for targets at each step, and {samples.source} has one for each sample"
+            )
         self.encoding = _encoding(samples, encoding)
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
