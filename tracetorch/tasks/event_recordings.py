@@ -117,7 +117,7 @@ DVS_GESTURE = Source(
 def shd(
     *,
     source: str = "download",
-    dt: float = 0.01,
+    dt: float = 0.02,
     max_time: float | None = None,
     max_rate: float = 1.0,
     validation: float | str = 0.1,
@@ -129,7 +129,7 @@ def shd(
     """Spiking Heidelberg Digits: spoken digits, zero to nine in English and German, as spikes of 700 cochlear channels.
 
     Args:
-        source: "download" (8,156 training and 2,264 test recordings, 130 MB, stored in a cache), or a folder with
+        source: "download" (8,156 training and 2,264 test recordings, stored in a cache), or a folder with
             shd_train.h5 and shd_test.h5. A folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, the Spiking Speech
             Commands, is read in the same way.
         dt: seconds of a time step, whose spikes are counted.
@@ -169,13 +169,13 @@ def nmnist(
     """N-MNIST: handwritten digits, recorded by a moving event camera of 34×34 pixels with two polarities.
 
     Args:
-        source: "download" (60,000 training and 10,000 test recordings, 1.2 GB, stored in a cache), or a folder with
+        source: "download" (60,000 training and 10,000 test recordings, more than a GB, stored in a cache), or a folder with
             Train/<digit>/*.bin and Test/<digit>/*.bin, or with Train.zip and Test.zip.
         dt: seconds of a time step, whose events are counted. A recording lasts 0.3 s.
         max_time: seconds; later events are dropped: 0.105 keeps the first of three movements. None: none.
         downsample: pixels in each direction that become one channel.
         max_rate, validation, augment_steps, batch_size, seed: see `SampledTask`.
-    Memory: 6 bytes for each event, 1.8 GB for all.
+    Memory: 6 bytes for each event, about 1.8 GB for all.
     Raises: FileNotFoundError or OSError if the data cannot be read; ValueError.
     Source: Orchard, Jayawant, Cohen and Thakor (2015), Converting static image datasets to spiking neuromorphic
         datasets using saccades, doi:10.3389/fnins.2015.00437.
