@@ -103,7 +103,7 @@ def learn(
 ) -> float:
     """Train for one pass, or for `updates`. Returns: the mean of the last rewards, as `late_reward` of a run."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    mean_reward, episodes = Baseline(baseline), Episodes(environment.num_envs)
+    mean_reward, episodes = Baseline(baseline, per_sample=False, mixture_rate=0.0), Episodes(environment.num_envs)
     generator = torch.Generator().manual_seed(seed)
     environment.reset()
     for _ in range(updates or environment.actions_per_pass or 0):

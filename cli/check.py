@@ -192,7 +192,7 @@ def _check_defined(path: str, target: str, package: str) -> None:
 
 
 def _check_part(part: str, node: Any) -> None:
-    if not isinstance(node, dict) or not set(node) - {"_partial_"}:
+    if not isinstance(node, dict):
         raise UsageError(f"{part} is missing from the config; choose one with {part}=…")
     if "_target_" not in node:
         raise UsageError(f"{part} has no _target_; choose one with {part}=…")

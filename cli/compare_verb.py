@@ -109,7 +109,7 @@ def _compare_folders(folders: list[Path], by: list[str], metric: str | None) -> 
             f"nothing to compare in {names}: {error}; `tracetorch run` makes a run, `tracetorch resume` finishes one"
         ) from error
     except UnknownNameError as error:
-        if error.name == metric and error.name not in by:
+        if error.name not in by:
             close = did_you_mean(error.name, error.known)
             listing = ", ".join(map(shorten, error.known)) or "none"
             raise UsageError(f"--metric {shorten(metric)}: no run has it.{close} There are: {listing}.") from error
@@ -124,10 +124,7 @@ def _no_such_key(name: str, known: list[str]) -> str:
         node = nested
         for part in parts:
             node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                break
-        else:
-            node.setdefault(last, {} if any(other.startswith(f"{key}.") for other in known) else "a value")
+        node.setdefault(last, {} if any(other.startswith(f"{key}.") for other in known) else "a value")
     if has(nested, name):
         inner = [key for key in known if key.startswith(f"{name}.")]
         return f"{shorten(name)}: that is a part of the config, not a value. Name one of {', '.join(inner[:8])}."

@@ -153,10 +153,8 @@ def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        from tracetorch.runs.checkpoint import DamagedError, read_checkpoint
+        from tracetorch.runs.checkpoint import read_checkpoint
 
-        if not isinstance(error.__cause__, DamagedError):
-            raise
         for name, other in (("latest", "best"), ("best", "latest")):
             path = folder.checkpoint(other)
             if f"{name}.pt is damaged" not in str(error):

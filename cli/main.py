@@ -240,9 +240,8 @@ def main() -> None:
     try:
         start()
     except SystemExit as end:
-        if not isinstance(end.code, int):
-            raise
-        leave(end.code)
+        if isinstance(end.code, int):
+            leave(end.code)
         raise
 
 

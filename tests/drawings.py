@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.collections import Collection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.spines import Spine
+from matplotlib.text import Annotation, Text
 
 import tracetorch as tt
 
@@ -68,3 +75,65 @@ def network() -> tt.nn.Sequential:
 def texts(fig: Figure) -> list[str]:
     fig.draw_without_rendering()
     return [text.get_text() for text in fig.findobj(Text) if text.get_text()]
+
+
+def described(fig: Figure) -> str:
+    """What a figure shows: a line for each panel, axis and artist, without sizes and places on the page."""
+    fig.draw_without_rendering()
+    found = []
+    for axes in (axes for axes in fig.axes if axes.get_visible()):
+        titles = [axes.get_title(place) for place in ("left", "center", "right")]
+        sides = [side for side, spine in axes.spines.items() if spine.get_visible()]
+        found.append(f"panel {'|'.join(filter(None, titles))}: {' '.join(sides)}")
+        for axis in [axes.xaxis, axes.yaxis, *(above.xaxis for above in axes.child_axes)] if axes.axison else []:
+            ticks = " ".join(label.get_text() for label in axis.get_ticklabels() if label.get_visible())
+            limits = _numbers(axis.get_view_interval(), 3)
+            found.append(f"axis {axis.get_label_text()}, {axis.get_scale()}, {limits}: {ticks}")
+        artists = () if hasattr(axes, "_colorbar") else axes.get_children()
+        found += filter(None, (_shown(artist) for artist in artists if artist is not axes.patch))
+    for legend in fig.legends:
+        found += ["legend", *(_shown(handle).rpartition(":")[0] for handle in legend.legend_handles)]
+    found += map(_shown, fig.texts)
+    return "\n".join(" ".join(line.split()) for line in found) + "\n"
+
+
+def _shown(artist: Any) -> str:
+    match artist:
+        case Spine():
+            return ""
+        case Line2D():
+            colors = dict.fromkeys(map(to_hex, (artist.get_color(), artist.get_markerfacecolor())))
+            look = [*colors, artist.get_linestyle(), artist.get_marker(), artist.get_drawstyle()]
+            kept = " ".join(str(part) for part in look if part not in ("", "None", "default"))
+            return f"line {kept} {_label(artist)}: {_numbers(artist.get_xydata())}"
+        case Patch():
+            corners = artist.get_path().transformed(artist.get_patch_transform()).vertices
+            color = to_hex(artist.get_facecolor() if artist.get_fill() else artist.get_edgecolor())
+            return f"area {color} {artist.get_linestyle()} {_label(artist)}: {_numbers(corners)}"
+        case Collection():
+            colors = dict.fromkeys(map(to_hex, (*artist.get_facecolor(), *artist.get_edgecolor())))
+            values = [] if artist.get_array() is None else artist.get_array()
+            corners = [path.vertices for path in artist.get_paths()] or [np.zeros(0)]
+            return f"collection {' '.join(colors)}: {_numbers(np.concatenate(corners))}; {_numbers(values)}"
+        case AxesImage():
+            look = f"{artist.get_cmap().name} {artist.origin} {_numbers([*artist.get_extent(), *artist.get_clim()])}"
+            return f"image {look}: {_numbers(artist.get_array())}"
+        case Annotation():
+            return f"text {artist.get_text()!r} {to_hex(artist.get_color())}: {_numbers(artist.xy)}"
+        case Text() if artist.get_text() and artist.get_position()[1] != 1:  # not a title
+            return f"text {artist.get_text()!r} {to_hex(artist.get_color())}"
+    return ""
+
+
+def _label(artist: Any) -> str:
+    label = str(artist.get_label())
+    return "" if label.startswith("_child") else label
+
+
+def _numbers(values: Any, digits: int = 4) -> str:
+    """Numbers; of many the first and last ones, their mean, and one that depends on their order."""
+    flat = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan).ravel()
+    if len(flat) > 12:
+        known = np.nan_to_num(flat)
+        flat = [len(flat), *flat[:6], *flat[-2:], known.mean(), known @ np.linspace(-1, 1, len(flat))]
+    return " ".join(f"{value:.{digits}g}" for value in flat)

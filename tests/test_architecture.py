@@ -15,7 +15,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from inspect import Parameter, signature
 from pathlib import Path
+from pydoc import locate
+
+import yaml
 
 import tracetorch as tt
 from tests import common
@@ -210,3 +214,30 @@ def test_every_package_is_installed():
     folders = {path.parent.relative_to(ROOT).as_posix() for path in files("tracetorch", "cli", "experiments")}
     names = {f"tracetorch.{name}".replace("tracetorch.tracetorch", "tracetorch") for name in folders}
     assert set(listed) == {name.replace("/", ".") for name in names} | {"tracetorch.conf"}
+
+
+def has_defaults(node: dict) -> Iterator[tuple[str, object, object]]:
+    """Each value of a part of a preset and of its parts, by name, and the default of the function of its `_target_`."""
+    known = signature(locate(node["_target_"])).parameters
+    for name, value in node.items():
+        if name in known and known[name].default is not Parameter.empty:
+            default = known[name].default
+            yield f"{node['_target_']}.{name}", value, list(default) if isinstance(default, tuple) else default
+        if isinstance(value, dict) and "_target_" in value:
+            yield from has_defaults(value)
+
+
+def test_the_presets_show_the_defaults_of_python():
+    """Those of layers are the defaults of their neurons, too."""
+    tasks = "cue_accumulation", "mnist", "patterns", "poisson_clicks", "sequential_mnist", "store_recall"
+    folders = "loss", "rule", "network", "diagnostics", "train"
+    files = [path for folder in folders for path in ROOT.glob(f"conf/{folder}/*.yaml")]
+    files += [ROOT / f"conf/task/{name}.yaml" for name in tasks]
+    shown = [row for path in files for row in has_defaults(yaml.safe_load(path.read_text(encoding="utf-8")))]
+    other = {name for name, value, default in shown if value != default and not name.endswith((".seed", ".trainable"))}
+    assert len(shown) > 150
+    updates = {f"tracetorch.experiments.{name}.main.updates" for name in ("supervised", "reinforcement")}
+    assert other == updates | {"tracetorch.loss.Reflect.entropy"}
+    for layer, neuron in ((tt.nn.LIF, tt.nn.neurons.LIF), (tt.nn.LI, tt.nn.neurons.LI), (tt.nn.LIS, tt.nn.Layer)):
+        own, its = signature(layer).parameters, signature(neuron).parameters
+        assert all(own[name].default == its[name].default for name in own.keys() & its.keys() - {"features"})

@@ -48,6 +48,7 @@ def test_a_row_depends_on_its_values_its_seed_and_its_number(row):
     assert len(made) == made.steps == STEPS and made.shape == (3, 5) and dense.shape == (STEPS, 3, 5)
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         assert row.make(VALUES.to(dtype), STEPS).dense().dtype == dtype
+    assert row.make(VALUES[:0], STEPS).dense().shape == (STEPS, 0, 5)
     assert torch.equal(stream(row, samples=names.to(torch.int32)).dense(), dense)
     assert torch.equal(row.make(VALUES[order], STEPS, seed=3, samples=order).dense(), dense[:, order])
     assert torch.equal(row.make(VALUES[1:2], STEPS, seed=3, samples=names[1:2]).dense(), dense[:, 1:2])
@@ -93,6 +94,7 @@ BAD, ONE = torch.tensor([[0.5, float("nan")]]), poisson(VALUES, STEPS)
         (lambda: constant(VALUES[0], 5), r"\(batch, channels\), got \(5,\)"),
         (lambda: poisson(VALUES.expand(4, 3, 5), 9), r"rates of shape \(4, 3, 5\) change over 4 steps, but steps=9"),
         (lambda: poisson(VALUES, 5, samples=torch.arange(2)), "one for each of 3 rows, got torch.int64 of s"),
+        (lambda: poisson(VALUES, 5, samples=torch.arange(3.0)), "one for each of 3 rows, got torch.float32 of s"),
         (lambda: constant(VALUES, 0), "at least 1 step, got 0"),
         (lambda: ONE[5:5], "at least 1 step, got 0"),
         (lambda: ONE[::2], "consecutive steps, such as stream"),

@@ -26,6 +26,12 @@ def network():
     return Sequential(LIF(4, 5), LIS(5, 3))
 
 
+def mixed():
+    net = network()
+    net[0].precision = torch.bfloat16
+    return net
+
+
 def ran():
     net = network()
     net(X)
@@ -54,22 +60,42 @@ CASES = [
     (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY), "act: expected a torch tensor, got numpy"),
     (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
-    (lambda: device.resolve("cpu:"), "device=cpu: is not a device: use auto, cpu, cuda"),
+    (lambda: network()(X.to("meta")), "LIF(4, 5) is on cpu, and its input on meta: move one of them with .to"),
+    (lambda: network().run(X[None].to("meta")), "LIF(4, 5) is on cpu, and its input on meta: move one of them"),
+    (lambda: Sequential(LIF(4, 5), LIS(5, 3).to("meta")).run(X[None]), "LIS(5, 3) is on meta, and its input on cpu"),
+    *(
+        (lambda name=name: device.resolve(name), f"device={name} is not a device: use auto, cpu, cuda")
+        for name in ("cpu:", "cpu:0", "cuda:x", "gpu")
+    ),
+    *[(lambda: device.resolve("mps"), "device=mps: this machine has no Apple GPU")]
+    * (not torch.backends.mps.is_available()),
     (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
+    (
+        lambda: ran().backward(P + 0j),
+        "the signal for LIS(5, 3): expected a dense tensor of real numbers, got torch.com",
+    ),
+    (lambda: ran().backward(P.to_sparse()), "the signal for LIS(5, 3): expected a dense tensor of real numbers, got"),
     (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): pass one of them"),
     (lambda: ran().backward(torch.ones(2, 3, device="meta")), "LIS(5, 3) is on cpu, and its signal on meta: move"),
     (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
+    (lambda: LIF(4, 3).load_state([1]), "load_state takes the result of save_state, tensors by name, got list"),
     (lambda: ran().load_state([1]), "load_state takes the result of save_state, tensors by name, got list"),
     (lambda: ran().load_state(ran().save_state() | {"0.trace": ARRAY}), "trace: expected a torch tensor, got numpy"),
     (lambda: loss.cross_entropy(P.numpy(), TAKEN), "the output that a loss takes: expected a torch tensor"),
     (lambda: loss.mse(P, P.numpy()), "the target of a loss: expected a torch tensor, got numpy.ndarray"),
     (lambda: loss.cross_entropy_with_logits(P.long(), TAKEN), "a loss takes real numbers of shape (batch, outputs)"),
+    (lambda: loss.mse(P[0, 0], P[0, 0]), "a loss takes real numbers of shape (batch, outputs), got torch.float32 of"),
     (lambda: encode.poisson(X, 3, samples=[0, 1]), "samples: expected a torch tensor, got list"),
     (lambda: encode.population(ARRAY, 3), "values to encode: expected a torch tensor, got numpy"),
+    (lambda: encode.two_sided(ARRAY), "values to encode: expected a torch tensor, got numpy"),
     (lambda: encode.population(X[0, 0], 3), "have the shape (…, channels), got ()"),
     (lambda: F.trace_step(ARRAY, X, 0.9), "x: expected a torch tensor, got numpy.ndarray"),
+    (lambda: F.trace_step(X, ARRAY, 0.9), "trace: expected a torch tensor, got numpy.ndarray"),
+    (lambda: F.lif_step(ARRAY, X, 0.9, 1.0), "current: expected a torch tensor, got numpy.ndarray"),
+    (lambda: F.lif_step(X, ARRAY, 0.9, 1.0), "membrane: expected a torch tensor, got numpy.ndarray"),
+    (lambda: F.li_step(ARRAY, X, 0.9), "current: expected a torch tensor, got numpy.ndarray"),
     (lambda: F.average_input(ARRAY, 0.9), "trace: expected a torch tensor, got numpy.ndarray"),
     (lambda: F.rise(torch.tensor(0.9), 3), "steps: expected a torch tensor, got int"),
     (lambda: F.lif_rate(ARRAY, 0.9, 1.0), "current: expected a torch tensor, got numpy.ndarray"),
@@ -78,7 +104,11 @@ CASES = [
     (lambda: F.lis_distribution(ARRAY, 0.9), "current: expected a torch tensor, got numpy.ndarray"),
     (lambda: F.li_step(X, ARRAY, 0.9), "membrane: expected a torch tensor, got numpy.ndarray"),
     (lambda: loss.Reflect().policy(P.numpy()), "the output: expected a torch tensor, got numpy.ndarray"),
-    (lambda: loss.Reflect().observe(P, P), "the action must be whole numbers of shape (2,)"),
+    (lambda: loss.ActorCritic().policy(P.numpy()), "the output: expected a torch tensor, got numpy.ndarray"),
+    (lambda: loss.Reflect().observe(P.numpy(), TAKEN), "the output: expected a torch tensor, got numpy.ndarray"),
+    (lambda: loss.Reflect().observe(P, [0, 1]), "the action: expected a torch tensor, got list"),
+    (lambda: loss.Reflect().observe(P, TAKEN[:1]), "the action must be whole numbers of shape (2,), got torch.int64"),
+    (lambda: loss.Reflect().observe(P, X[:, 0]), "the action must be whole numbers of shape (2,), got torch.float32"),
     (lambda: loss.ActorCritic().observe(P[0], TAKEN), "must have the shape (batch, outputs), got (3,)"),
     (lambda: reflect(1.0), "the reward: expected a torch tensor, got float; torch.as_tensor(value) makes one"),
     (lambda: reflect(X[:, 0], ENDS.numpy()), "done: expected a torch tensor, got numpy.ndarray"),
@@ -90,6 +120,15 @@ CASES = [
     (lambda: LI(4, 3, decay="0.9"), "decay must be a number, or a list of numbers, got '0.9'"),
     (lambda: tt.constrain.decay_from_half_life("a"), "a half-life must be a number, or a list of numbers"),
     (lambda: LIF(4, 3, bias="no"), "bias must be True or False, got 'no'"),
+    (lambda: LIF(4, 3, decay_gradient="none"), "decay_gradient must be one of exact, stationary, got 'none'"),
+    (lambda: LIF(4, 3, bank=[0.9], trace_bank=[0.9]), "bank is now trace_bank: give one of them"),
+    (
+        lambda: LIF(torch.nn.Conv2d(1, 2, 3), decay=TWO),
+        "with neurons of several dimensions, a tied trace has one decay",
+    ),
+    (lambda: Layer(4, 3, neuron=lambda features: None), "neuron makes the neurons from their number, such as"),
+    (lambda: setattr(network(), "precision", torch.float16), "precision must be torch.bfloat16, torch.float32,"),
+    (lambda: mixed().precision, "the layers have different precisions, {"),
     (lambda: LIF(4, 3, trainable=3), "trainable is a list of parameters, such as ['weight'] or [], got 3"),
     (lambda: Layer(torch.nn.LSTM(4, 3), neuron=neurons.LIF)(X), "a tensor of currents, and LSTM(4, 3) gives tuple"),
     (lambda: LIF(4, 3, trace_bank=None), "trace_bank is a list of decays, such as [0.97], got None"),
@@ -98,6 +137,9 @@ CASES = [
     (lambda: encode.poisson(X, steps=3.5), "steps must be a whole number, got 3.5"),
     (lambda: loss.cross_entropy(P, TAKEN, floor="a"), "floor must be a number, got 'a'"),
     (lambda: loss.Reflect(entropy="a"), "entropy must be a number, got 'a'"),
+    (lambda: loss.Reflect(uniform="a"), "uniform must be a number, got 'a'"),
+    (lambda: loss.Reflect(mixture_rate="a"), "mixture_rate must be a number, got 'a'"),
+    (lambda: loss.Reflect(decay=["a"]), "decay must be a number, got 'a'"),
     (lambda: loss.Reflect(mixture="a"), "mixture must be a number, or a list of numbers, got 'a'"),
     (lambda: loss.ActorCritic(discount=[1]), "discount must be a number, got [1]"),
     (lambda: Sequential(LIF, LIS(5, 3)), "got the class LIF; make a layer of it: LIF(inputs, neurons)"),
@@ -122,6 +164,8 @@ CASES = [
     (lambda: LI(6, 4, trace_decay=HALF), "trace_decay must be a number or 6 of them, got shape (4,)"),
     (lambda: LIF(6, 4, trace_decay=0.5, decay=TWO), "decay must be a number or 4 of them, got shape (2,)"),
     (lambda: LIS(6, 4, decay=torch.full((3,), 0.5)), "one for each of equal groups of neurons, got shape (3,)"),
+    (lambda: LIS(6, 4, decay=torch.full((2, 2), 0.5)), "one for each of equal groups of neurons, got shape (2, 2)"),
+    (lambda: LIS(6, 4, decay=[]), "one for each of equal groups of neurons, got shape (0,)"),
     (lambda: LIF(6, 4, threshold=0), "a threshold must be a finite number above 0"),
     (lambda: LIF(6, 4, threshold=torch.ones(3)), "threshold must be a number or 4 of them, got shape (3,)"),
     (lambda: LIF(6, 4, rate_map="linear"), "rate_map must be one of line, logistic, got 'linear'"),
@@ -129,6 +173,7 @@ CASES = [
     (lambda: Sequential(LIF(6, 5), LI(4, 2)), "LIF(6, 5) gives 5 outputs, but LI(4, 2) takes 4"),
     (lambda: Sequential(*[LIF(3, 3)] * 2), "LIF(3, 3) is in the network twice"),
     (lambda: LIF(0, 4), "at least 1 input and 1 neuron, got 0 and 4"),
+    (lambda: LIF(4, 0), "at least 1 input and 1 neuron, got 4 and 0"),
     (lambda: LIF(6, 17, decay=torch.full((17,), 0.9)), "a trace tied to 17 decays would need 17 traces"),
 ]
 
@@ -155,6 +200,7 @@ def test_wrong_calls_are_refused_and_change_nothing(row):
         (lambda: net(torch.ones(IN)), r"\(6, \d\)\)? expects a step of shape \(batch, 6\), got \(6,\)"),
         (lambda: net(torch.ones(BATCH, 5)), r"expects a step of shape \(batch, 6\), got \(3, 5\)"),
         (lambda: net.run(torch.ones(9, BATCH, 5)), r"a chunk of shape \(time, batch, 6\), got \(9, 3, 5\)"),
+        (lambda: net.run(torch.ones(9, BATCH, IN, 1)), r"a chunk of shape \(time, batch, 6\), got \(9, 3, 6, 1\)"),
         (lambda: net.run(torch.ones(BATCH, IN)), r"run expects \(time, batch, features\), got shape \(3, 6\)"),
         (lambda: net.run(xs, reduce="sum"), r'reduce must be None \(all outputs\) or "mean", got \'sum\''),
         (lambda: net.run(xs, reduce="mean", window=0), "window=0 .* and the 24 steps"),

@@ -102,7 +102,7 @@ def test_a_network_in_another_process_has_a_state_of_its_own():
 STREAMS = {
     "constant": lambda values: tt.encode.constant(values, steps=9),
     "latency": lambda values: tt.encode.latency(values, steps=9),
-    "poisson": lambda values: tt.encode.poisson(values, steps=9, seed=1),
+    "poisson": lambda values: tt.encode.poisson(values, steps=9, seed=1, samples=values.view(torch.int32)[:, 0]),
     "poisson in time": lambda values: tt.encode.poisson(values.expand(9, -1, -1), steps=9, seed=1)[2:7],
 }
 

@@ -115,9 +115,9 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     Gradient: of the expected input, which is the rate: `net.run(stream)` gives `rates` a gradient if it requires one.
     Raises: ValueError for rates outside [0, 1].
     """
+    _check_shape(rates, 2, 3)
     _check_unit(rates, "rates are spikes per step")
     is_varying = rates.ndim == 3
-    _check_shape(rates, is_varying)
     if is_varying and rates.shape[0] != steps:
         raise ValueError(f"rates of shape {tuple(rates.shape)} change over {rates.shape[0]} steps, but steps={steps}")
     batch, channels = rates.shape[-2:]
@@ -140,11 +140,10 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
     Raises: ValueError for values outside [0, 1], or that require a gradient: the time of a spike has none here.
     """
     del seed, samples
-    check_tensor(values, "values to encode")
+    _check_shape(values, 2)
     if values.requires_grad:
         raise ValueError("latency gives its values no gradient: use poisson or constant, or give it values.detach()")
     _check_unit(values, "latency codes values")
-    _check_shape(values)
     steps = whole(steps, "steps")
     exact = values.to(devices.widest_float(values.device))  # half precision holds only small whole numbers exactly
     when = torch.round((1 - exact) * (steps - 1)).to(torch.int64).clamp(0, steps - 1)
@@ -158,7 +157,7 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
     Args: values: real numbers, (batch, channels), which the stream copies. seed, samples: not used.
     """
     del seed, samples
-    _check_shape(values)
+    _check_shape(values, 2)
     source = values if values.requires_grad else None
     return Stream(partial(_constant, values.detach().clone()), steps, (values.shape[0], values.shape[1]), source)
 
@@ -291,14 +290,13 @@ def _starts(steps: int, size: int) -> range:
     return range(0, steps, chunk_size(size))
 
 
-def _check_shape(values: Tensor, is_varying: bool = False) -> None:
+def _check_shape(values: Tensor, *dimensions: int) -> None:
     check_tensor(values, "values to encode")
-    if values.ndim != 2 and not is_varying:
+    if values.ndim not in dimensions:
         raise ValueError(f"values to encode have the shape (batch, channels), got {tuple(values.shape)}")
 
 
 def _check_unit(values: Tensor, what: str) -> None:
-    check_tensor(values, "values to encode")
     if not values.numel():
         return
     low, high = values.aminmax()

@@ -214,9 +214,9 @@ def remove_remains(folder: Path) -> None:
 
 
 def remove_remains_of(file: Path) -> None:
-    """Remove temporary files of one file, except those of other processes that are alive."""
+    """Remove temporary files of one file, except those of processes that are alive."""
     for path, process in _temporary_files(file.parent):
-        if path.stem == f".{file.name}" and (process == os.getpid() or not _is_alive(process)):
+        if path.stem == f".{file.name}" and not _is_alive(process):
             path.unlink(missing_ok=True)
 
 
@@ -235,5 +235,5 @@ def _is_alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # another user's process
-        return True
+        pass
     return True

@@ -97,7 +97,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
         key, value = override.key_or_group, override.value()
         if not has(base.config, key):
             raise UsageError(no_such_key(key, base.config, _keys_of))
-        check_plain(value, key=key)
+        check_plain(value, key=key)  # before references are resolved
         OmegaConf.update(config, key, value, merge=True)
     return Composed(_resolved(config), base.experiment, base.choices)
 
@@ -113,7 +113,7 @@ def _without_calls(node: Any, resolved: Any) -> Any:
 
 def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
     """Compose a config. Returns: the config, unresolved; the experiment's name; the choice from each group."""
-    config_folders(config_dir)  # raises if the folder does not exist, before Hydra does
+    config_folders(config_dir)  # raises if the folder does not exist, before Hydra warns of it
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_group_choice(override, config_dir)
@@ -131,7 +131,6 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
     for override in parsed:
         if not _is_choice(override, config_dir):
             _change(config, override)
-    OmegaConf.set_struct(config, None)
     return config, experiment, {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
 
 
@@ -188,7 +187,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 def _is_choice(override: Override, config_dir: Path | None) -> bool:
     """Whether an override chooses from a group, by Hydra's rule; any other override changes a value."""
     group = override.key_or_group
-    if group in PRESETS or isinstance(override.value(), dict):
+    if isinstance(override.value(), dict):
         return False
     return any((folder / group).is_dir() for folder in config_folders(config_dir))
 
@@ -235,7 +234,7 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
         raise _missing(error, config_dir) from error
     except YAMLError as error:
         fault = shorten(" ".join(str(error).split()), 300)
-        raise UsageError(f"a file in {config_dir} is not valid YAML: {fault}") from error
+        raise UsageError(f"a file in {conf_dir()} is not valid YAML: {fault}") from error
     except ERRORS as error:
         raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 

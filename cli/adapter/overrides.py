@@ -151,11 +151,9 @@ def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
     )
 
 
-def split_settings(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
+def split_settings(overrides: list[str]) -> tuple[list[str], list[str]]:
     """Split the overrides of a sweep into those for its runs and those for its launcher. Raises: UsageError."""
     parsed = [(line, parse(line, sweep=True)) for line in overrides]
-    for _, override in parsed:
-        check_group_choice(override, config_dir)
     settings = [line for line, override in parsed if _is_hydra_override(override)]
     return [line for line, override in parsed if not _is_hydra_override(override)], settings
 

@@ -167,7 +167,7 @@ class Presets(ConfigSource):
         names = {path.stem for path in folder.glob("*.yaml") if path.is_file()}
         groups = {path.name for path in folder.iterdir() if path.is_dir()}
         by_type = {None: names | groups, ObjectType.CONFIG: names, ObjectType.GROUP: groups}
-        return sorted(by_type.get(results_filter, set()))
+        return sorted(by_type[results_filter])
 
     def _file(self, config_path: str) -> Path:
         return self._path(f"{config_path.removesuffix('.yaml')}.yaml")

@@ -126,7 +126,7 @@ def parse_yaml(text: str, origin: Path, *, references: bool = False) -> dict[str
 def _check_events(text: str, origin: Path) -> None:
     depth = 0
     for event in yaml.parse(io.StringIO(text), _Loader):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        if getattr(event, "anchor", None):
             raise UsageError(f"{origin} has aliases, which are not supported: write the value itself")
         if getattr(event, "tag", None):
             raise UsageError(
@@ -233,7 +233,7 @@ def _value_at(config: dict[str, Any], path: _KeyPath) -> Any:
         elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
             value = value[int(name)]
         else:
-            return None
+            value = None
     return value
 
 

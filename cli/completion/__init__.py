@@ -35,7 +35,6 @@ def answer(app: typer.Typer) -> None:
         rows = [(_KINDS.get(item.type, item.type), item.value, printable(item.help or "")) for item in items]
         text = "".join("\x1f".join(row) + "\n" for row in rows)  # not tabs: `read` merges two
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # unchanged in any locale
-        sys.stdout.flush()
 
 
 def split_line(line: str) -> tuple[list[str], str]:

@@ -24,7 +24,7 @@ def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
     if kind == "GROUP":
         return map(CompletionItem, (*GROUPS, *PRESETS))
     if kind == "KEY":
-        return keys(incomplete, chosen((), False), ending="")
+        return keys(incomplete, compose([]).config, ending="")
     folders = [p for p in context.command.params if p.param_type_name == "argument" or "--from" in p.opts]
     typed = [context.params.get(p.name) for p in folders if (p.metavar or "").rstrip(".") == "DIR"]
     if folder := next((expanded(folder) for folder in typed if isinstance(folder, str | Path)), None):

@@ -107,7 +107,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError(
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
-    parts = [split_settings(part, config_dir) for part in preset.sweeps]
+    parts = [split_settings(part) for part in preset.sweeps]
     settings = parts[0][1]  # typed, and so equal in all parts
     options_of(settings)
     all_jobs: list[list[str]] = []

@@ -168,7 +168,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, launched: Launched, 
     if len(ordered) > _MOST_ROWS:
         say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if launched.trouble:
-        complain(f"the launcher stopped: {launched.trouble}", None, False)
+        complain(f"the launcher stopped: {launched.trouble}")
     if done and not launched.interrupted:
         _draw(planned, folder)
     if _is_older_than_presets(folder / FILE) and (change := changed_since(planned, planned.jobs)):
@@ -178,5 +178,5 @@ def _conclude(screen: Console, planned: Plan, folder: Path, launched: Launched, 
         say(f"to compare the jobs: tracetorch compare {quoted}")
         return DONE
     hint = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
-    complain(f"interrupted; {hint}" if launched.interrupted else hint, None, False)
+    complain(f"interrupted; {hint}" if launched.interrupted else hint)
     return INTERRUPTED if launched.interrupted else PARTLY

@@ -49,7 +49,7 @@ def run_trials(settings: StudySettings, composer: Composer, seed: int, folder: P
         return _conclude(study, folder, interrupted, trouble)
     except OSError as error:
         fault = f"cannot write to {error.filename or folder}: {error.strerror}"
-        complain(f"{fault}; once it is writable, {resume_hint(folder)}", error, False)
+        complain(f"{fault}; once it is writable, {resume_hint(folder)}", error)
         return FAILED
 
 
@@ -269,12 +269,12 @@ def _conclude(study: Study, folder: Path, interrupted: bool, trouble: str) -> in
     if drawn := _draw(study, folder):
         say(f"figure: {drawn}")
     if interrupted or trouble:
-        complain(f"{'interrupted' if interrupted else trouble}; {resume_hint(folder)}", None, False)
+        complain(f"{'interrupted' if interrupted else trouble}; {resume_hint(folder)}")
         return INTERRUPTED if interrupted else FAILED
     if running := study.num_running():
         say(f"other processes still run {running} trial{'s' * (running != 1)}")
     elif best is None:
-        complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
+        complain(f"no trial is completed: see error.txt in the folders of {folder}")
         return FAILED
     return DONE
 

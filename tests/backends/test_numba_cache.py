@@ -85,5 +85,6 @@ def test_without_a_writable_folder_a_private_temporary_one_is_used(tmp_path, cal
     assert [call(), call()] == [(2, True), (2, taken)]
     assert len(kept(tmp_path)) == (0 if taken else 1)
     assert taken or folder.stat().st_mode & 0o777 == 0o700
+    assert caching.config.CACHE_DIR == ""
     with pytest.raises(RuntimeError, match="cannot cache"):  # functions of others are left as they are
         caching.FunctionCache(kept)

@@ -13,6 +13,7 @@ from tests.common import LAYERS, build, normal, spikes
 from tests.kernel_cases import INPUTS, SETUPS, assert_equal, case, combined, scanned
 from tracetorch.backends import cpu, reference
 from tracetorch.backends.cpu import threads
+from tracetorch.nn import LI
 
 PARTS = 3
 
@@ -26,6 +27,7 @@ def pool(request, monkeypatch):
     if request.param == "own":
         monkeypatch.setattr(threads, "_openmp", lambda: None)
     elif threads._openmp() is None:
+        assert sys.platform != "linux"
         pytest.skip("torch has no OpenMP library here")
     yield request.param
     torch.set_num_threads(before)
@@ -54,6 +56,8 @@ def test_a_smaller_team_of_threads_runs_all_parts(monkeypatch):
     done = []
     threads._openmp.__wrapped__()(done.append, 5)
     assert sorted(done) == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(threads, "_openmp_library", lambda: None)
+    assert threads._openmp.__wrapped__() is None
 
 
 @pytest.mark.parametrize(("kind", "neuron"), combined(kind=INPUTS, neuron=("lif", "lis")))
@@ -82,6 +86,24 @@ def test_an_error_is_raised_after_all_parts_have_ended(pool):
     with pytest.raises(LookupError, match="sample 1"):
         threads.parallel_for(kernel, PARTS, 99)
     assert sorted(done) == [0, 2]
+
+
+def test_parts_that_were_not_run_are_an_interruption(monkeypatch):
+    """Ctrl-C between two parts, where no handler can raise."""
+    monkeypatch.setattr(threads, "SERIAL", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threads, "_openmp", lambda: lambda body, parts: body(0))
+    with pytest.raises(KeyboardInterrupt):
+        threads.parallel_for(lambda first, last: None, 2, 99)
+
+
+def test_a_user_may_flush_subnormal_numbers_everywhere():
+    torch.set_flush_denormal(True)
+    try:
+        LI(3, 2).run(torch.ones(4, 1, 3))
+        assert float("5e-324") * 1.0 == 0
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_networks_in_parallel_threads_give_the_same_results(pool, monkeypatch):

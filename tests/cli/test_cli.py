@@ -1,5 +1,6 @@
 """The command line outside of a run: what it lists, shows and refuses."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import torch
 import yaml
 
 from tests.command_line import ran, tracetorch
+from tests.terminals import tracetorch_in_terminal
 from tracetorch import __version__
 from tracetorch.cli import adapter
 from tracetorch.cli.adapter import options
-from tracetorch.cli.main import start
+from tracetorch.cli.main import main, start
+from tracetorch.runs import provenance
 
 
 def test_help_and_lists_show_what_to_type():
@@ -40,6 +43,16 @@ def test_list_names_every_choice_of_every_group_or_of_one():
     assert all(len(line.split()) > 3 for line in lines if line.startswith("  "))
     result = tracetorch("list", "optimizer")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["optimizer", "adam", "adamw", "sgd"]
+    found = json.loads(ran("list", "--json").stdout)
+    assert {group: [*choices] for group, choices in found.items()} == {group: options(group) for group in groups}
+
+
+def test_in_a_terminal_a_description_is_wrapped_below_its_start(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = tracetorch_in_terminal(monkeypatch, "list", "rule")[1].splitlines()
+    assert max(map(len, lines)) <= 60 and len(lines) > len(options("rule")) + 1
+    assert all(line.startswith(" " * 10) or line.split()[0] in ("rule", *options("rule")) for line in lines)
+    assert " ".join(lines).split() == ran("list", "rule").stdout.split()
 
 
 def test_show_prints_the_config_and_runs_nothing(here):
@@ -57,6 +70,14 @@ def test_info_prints_versions_devices_and_folders():
     assert facts["tracetorch"] == __version__ and facts["torch"] == torch.__version__
     assert facts["devices"].startswith("cpu") and facts["threads"] == str(torch.get_num_threads())
     assert facts["configs"] == str(adapter.conf_dir()) and " on cpu" in facts["kernels"]
+    assert "\ndata cache  /" in result.stdout
+    assert ("revision" in facts) is bool(provenance.git_revision())
+
+
+def test_info_lists_every_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(provenance, "device_name", lambda device: f"GPU {device.index}")
+    assert "\ndevices     cpu, GPU 0, GPU 1\n" in ran("info").stdout
 
 
 @pytest.mark.parametrize(
@@ -69,6 +90,7 @@ def test_info_prints_versions_devices_and_folders():
         ("compare . --against task.delay", "No such option: --against. It is now --scatter\n"),
         ("run --seed 1", "No such option: --seed. Config keys have no dashes: write seed=1"),
         ("run --optimizer.lr=0.1", "write optimizer.lr=0.1"),
+        ("run --train=3", "No such option: --train. Config keys have no dashes: write train=3\n"),
         ("run --experiment=mnist", "Config keys have no dashes: write experiment=mnist"),
         ("run --lr 0.1", "No such option: --lr. Config keys have no dashes: write optimizer.lr=0.1"),
         ("run --epochs=3", "No such option: --epochs. Config keys have no dashes: write train.passes=3"),
@@ -122,12 +144,35 @@ def test_waiting_threads_of_openmp_spin_shortly():
     assert "GOMP_SPINCOUNT = '3000'" in done.stderr
 
 
-@pytest.mark.parametrize(("said", "count"), [({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, None)])
+def test_a_fault_of_the_program_is_one_sentence_and_ends_with_1(monkeypatch):
+    monkeypatch.setattr("tracetorch.cli.list_verb.purpose", lambda path: int("x"))
+    for option in ([], ["--traceback"]):
+        ended = tracetorch("list", "rule", *option)
+        *trace, last = ended.stderr.splitlines()
+        assert last.startswith("tracetorch: this should not have happened: ValueError: invalid literal for int")
+        assert ended.exit_code == 1 and ("Traceback" in "".join(trace)) is bool(trace) is bool(option)
+
+
+def test_the_command_passes_its_exit_code_on(monkeypatch):
+    codes = []
+    monkeypatch.setattr("tracetorch.cli.main.leave", codes.append)
+    monkeypatch.setattr(sys, "argv", ["tracetorch", "list", "rulle"])
+    with pytest.raises(SystemExit):
+        main()
+    assert codes == [2]
+
+
+@pytest.mark.parametrize(
+    ("said", "count"), [({}, "3000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
 def test_the_environment_may_set_how_long_threads_spin(said, count, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tracetorch", "list", "rule"])
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MPLBACKEND", "no such backend")
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         start()
-    assert os.environ.get("GOMP_SPINCOUNT") == count
+    assert os.environ.get("GOMP_SPINCOUNT") == count and os.environ["MPLBACKEND"] == "agg"

@@ -7,10 +7,13 @@ import pytest
 
 from tests.command_line import files, ran, refused, tracetorch
 from tests.run_folders import run_folder, sweep
+from tracetorch.cli.compare_verb import _print
 from tracetorch.compare import output
 from tracetorch.compare.output import FILES
-from tracetorch.runs.lock import Lock
+from tracetorch.compare.tables import Table
+from tracetorch.runs.lock import WRITING, Lock
 
+NOTE = "a note of some words"
 VALUES = {0.1: [0.7, 0.8, 0.75], 0.2: [0.9, 0.91, 0.92]}
 
 
@@ -74,6 +77,7 @@ def test_single_runs_are_compared_into_a_folder_of_their_own(here):
     run_folder(here / "b", 0.8, seed=1)
     for given in (["a"], ["a", "b", "a"]):
         ran("compare", *given)
+    assert "differ" not in ran("compare", "a", "--out", "single").stdout  # there is nothing to compare it with
     pages = [folder / "comparison.html" for folder in (here / "outputs" / "compare").iterdir()]
     assert all(files(page.parent) == set(FILES) for page in pages)
     assert sorted(f"{n} run" in page.read_text() for page in pages for n in (1, 2)) == [False, False, True, True]
@@ -142,6 +146,77 @@ def test_a_full_disk_leaves_the_old_comparison(here, it, monkeypatch):
     assert before == {name: (it / "compare" / name).read_bytes() for name in FILES}
     assert files(it / "compare") == set(FILES)
     assert not (here / "new").exists() and not (here / "outputs").exists()
+
+
+BROAD = """\
+Title
+   group                 n
+───────────────────────────
+A  lr=0.1                3
+B  a label that is long
+a note of some words
+"""
+NARROW = """\
+Title
+   group   n
+─────────────
+A  lr=0.1  3
+B  a
+   label
+   that
+   is
+   long
+a note of
+some words
+"""
+NARROWER = """\
+Title
+A
+  group:
+  lr=0.1
+  n: 3
+B
+  group: a
+  label that
+  is long
+a note of
+some words
+"""
+
+
+def test_a_table_fits_its_terminal_or_is_printed_cell_by_cell(capsys, monkeypatch):
+    table = Table("Title", ["", "group", "n"], [["A", "lr=0.1", "3"], ["B", "a label that is long", ""]], 2, NOTE)
+    for width, shown in ((40, BROAD), (13, NARROW), (12, NARROWER)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        _print(table)
+        lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert lines == [*shown.splitlines(), ""]
+
+
+def test_of_a_large_table_a_part_is_printed_and_the_rest_named(capsys):
+    _print(Table("Title", ["", *"x" * 9], [["A", *"1" * 9]] * 2, 99, NOTE))
+    assert capsys.readouterr().out == f"Title\n9 keys for 2 groups: see comparison.html\n{NOTE}\n\n"
+    for count, more in ((40, []), (41, ["and 1 more, in runs.csv"])):
+        _print(Table("Title", ["", *"x" * 8], [["A", *"1" * 8]] * count, 99, NOTE), "runs.csv")
+        assert capsys.readouterr().out.splitlines()[43:] == [*more, NOTE, ""]
+
+
+def test_a_comparison_that_was_killed_leaves_no_folder(here):
+    killed = here / "outputs" / "compare" / "killed" / f"{WRITING}x"
+    killed.mkdir(parents=True)
+    (killed / "comparison.csv").write_text("")
+    run_folder(here / "a", 0.7)
+    ran("compare", "a")
+    (left,) = (here / "outputs" / "compare").iterdir()
+    assert files(left) == set(FILES)
+
+
+def test_nothing_is_written_into_a_link_out_of_outputs(here):
+    run_folder(here / "a", 0.7)
+    (here / "outputs").mkdir()
+    (here / "elsewhere").mkdir()
+    (here / "outputs" / "compare").symlink_to(here / "elsewhere")
+    assert "outputs/compare is a link that leads out of outputs" in refused("compare", "a")
 
 
 @pytest.mark.parametrize("words", [(), ("--scatter", "optimizer.lr")])

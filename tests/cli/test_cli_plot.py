@@ -34,14 +34,14 @@ def test_plot_repeats_the_figures_and_calls_no_untrusted_target(here):
 
 
 def test_plot_draws_the_network_that_was_tested(here, monkeypatch):
-    seen, drawn = [], report.Drawn(["x"], {})
+    seen, drawn = [], report.Drawn(["x"], {"y": "it is odd"})
     monkeypatch.setattr(report, "draw", lambda folder, net, *rest, **more: seen.append(net.state_dict()) or drawn)
     words = ("train.updates=30", "train.figures=true", "train.eval_every=1", "train.patience=1", "optimizer.lr=0.1")
     ran("run", *CLICKS, *words, "output.dir=patient")
     rounds = {n: torch.load(here / "patient" / "checkpoints" / f"{n}.pt")["update"] for n in ("best", "latest")}
     assert rounds["best"] < rounds["latest"] < 30
-    ran("plot", "patient")
-    assert len(seen) == 2
+    ended = tracetorch("plot", "patient")
+    assert (ended.exit_code, ended.stderr) == (1, "tracetorch: no figure y: it is odd\n") and len(seen) == 2
     assert all(map(torch.equal, seen[0].values(), seen[1].values()))
 
 

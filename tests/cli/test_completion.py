@@ -54,6 +54,9 @@ def test_verbs_options_and_choices_are_offered_with_descriptions(ask):
         ("ru", "run"),
         ("--he", "--help"),
         ("list task ", ""),
+        ("list opt", "optimizer"),
+        ("plot --nope=outp", ""),
+        ("plot --traceback=outp", ""),
         ("completion ", "bash zsh fish"),
         ("run --mul", "--multirun"),
         ("eval --checkpoint ", "latest best"),
@@ -105,6 +108,7 @@ def test_a_run_offers_its_own_keys_and_nothing_harmful(ask, here):
     assert [value for _, value, _ in ask("eval . task.enc")] == ["task.encoding="]
     assert [value for _, value, _ in ask("eval . network.neuron.bias=t")] == ["network.neuron.bias=true"]
     assert ask("eval . task=") == ask("eval . exp") == ask("eval nowhere task.enc") == []
+    assert ask("eval . train.schedule=none,") == []  # which would be a sweep
     (here / "config.yaml").write_text('{"$(touch x)": 1, "a b": 1, ";": {"x": 1}, fine: "\\e[2J\\n\\x1fx"}')
     assert ask("eval . ") == [("key", "fine=", "\N{REPLACEMENT CHARACTER}[2J x")]
 

@@ -1,7 +1,9 @@
 """Every YAML file of `conf/` and every example in the help works; combinations that mislead are refused."""
 
 import gc
+import inspect
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from tests.command_line import CLICKS, ran, refused, tracetorch
 from tests.data.event_files import gesture_folder, nmnist_folder, shd_folder
 from tests.terminals import tracetorch_in_terminal
 from tracetorch.cli import adapter
-from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir
+from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir, fill, template
 from tracetorch.cli.check import check, check_new
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.execute import make_parts
@@ -30,6 +32,7 @@ from tracetorch.cli.main import verb_name
 from tracetorch.cli.signatures import signature
 from tracetorch.cli.tuning import tune
 from tracetorch.runs import RunFolder
+from tracetorch.training.setup import Setup
 
 FILES = sorted(path for path in conf_dir().rglob("*.yaml") if path.parent.name not in PRESETS)  # tested elsewhere
 
@@ -133,18 +136,23 @@ def test_each_experiment_completes_in_a_terminal(experiment, here, monkeypatch, 
     wanted = ("completed", experiment, config["train"]["updates"])
     assert (facts["status"], facts["experiment"], facts["summary"]["updates"]) == wanted
     last = RunFolder(path.parent).records()[-1]
-    assert last["split"] == "test"
+    assert last["split"] == "test" and gc.isenabled()
+    assert ("MiB at the start, " in shown) is ("memory_first_bytes" in facts["summary"])
     assert re.search(rf"loss +\S+ · {'return' if 'return' in last else 'accuracy'} +\S", shown)
 
 
 @pytest.mark.parametrize("kind", ["supervised", "reinforcement", "lifetime"])
-def test_the_options_of_each_main_are_checked(kind):
+def test_the_options_of_each_main_are_checked_and_have_the_defaults_of_its_yaml(kind):
     shared = {"window", "schedule", "precision", "log_every", "checkpoint_seconds", "figures"}
     known = signature(f"tracetorch.experiments.{kind}.main")
-    keys = yaml.safe_load((conf_dir() / "train" / f"{kind}.yaml").read_text(encoding="utf-8")).keys()
-    assert shared <= keys - {"_target_", "_partial_"} <= known.keys()
+    keys = yaml.safe_load((conf_dir() / "train" / f"{kind}.yaml").read_text(encoding="utf-8"))
+    assert shared <= keys.keys() - {"_target_", "_partial_"} <= known.keys()
     assert {"task", "rule", "diagnostics"} <= known.keys()
     assert "feedback" not in known  # main sets it itself
+    main = import_module(f"tracetorch.experiments.{kind}").main
+    default = {one.name: one.default for of in (Setup, main) for one in inspect.signature(of).parameters.values()}
+    written = {name: value for name, value in keys.items() if name[0] != "_" and name != "updates"}
+    assert json.loads(json.dumps({name: default[name] for name in written})) == written
     with pytest.raises(UsageError, match=r"train.schedule must be one of none, linear, cosine, got 'quadratic'"):
         check(compose([f"train={kind}", "train.schedule=quadratic"]).config)
 
@@ -182,6 +190,7 @@ def test_the_experiment_of_a_run_names_its_preset_and_task():
         ("experiment=bandit_sample task=bandit_sample", "bandit_sample", ""),  # it builds on another preset
         ("task=mnist", "poisson_clicks-mnist", "experiment=mnist, tracetorch run experiment=mnist_sample"),
         ("task=gym", "poisson_clicks-gym", "there is no preset for this task"),
+        ("~experiment", "poisson_clicks", ""),
         ("experiment=patterns task=gym", "patterns-gym", "with the settings of experiment=patterns; there is"),
     ):
         shown = tracetorch("show", *typed.split()).stdout.splitlines()
@@ -193,7 +202,7 @@ def test_presets_of_ones_own_are_listed_and_unreadable_ones_are_not_suggested(he
     own = here / "own" / "experiment"
     own.mkdir(parents=True)
     for name, text in {
-        "mine": "# @package _global_\n# Mine: a test.\ndefaults:\n  - patterns\n",
+        "mine": "# @package _global_\n# Mine: a test.\ndefaults:\n  - patterns\ntask: {seed: '${seed}'}\n",
         "odd": "# @package _global_\ndefaults: 3\n",
         "broken": "a: [",
         "circle": "# @package _global_\ndefaults:\n  - circle\n",
@@ -240,6 +249,8 @@ def test_a_fitting_or_unknown_part_is_not_refused():
         "loss=mse task.duration=[5,1] task.delay=1..1 train.updates=1",
         "network.readout._target_=mine.Readout",
         "experiment=patterns network=lif_li",
+        f"threads={os.cpu_count()} seed={2**63 - 1}",
+        "threads=1",
     ):
         try:
             check_new(compose(typed.split()).config)
@@ -281,6 +292,13 @@ def test_a_changed_config_is_the_one_that_hydra_composes(typed):
         wanted = OmegaConf.to_container(hydra_compose("config", overrides=typed.split()), resolve=True)
     found = compose(typed.split()).config
     assert found == wanted and list(found) == list(wanted)
+
+
+def test_a_template_is_filled_as_a_config_is_composed(monkeypatch):
+    monkeypatch.setenv("LABEL", "side")
+    typed = ["+task.a=${network.hidden}", "+task.b=${network.neuron}", "task.label='${oc.env:LABEL}'"]
+    changes = ["network.neuron={decay: 0.5}", "network.hidden=[3, 4]"]
+    assert fill(template(typed), changes).config == compose([*typed, *changes]).config
 
 
 def test_a_change_that_cannot_be_made_is_named():

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tracetorch.cli.lazy_compiler import _Deferred, defer_compiler
+
 RUN = """
 import sys
 from tracetorch.cli.main import app
@@ -62,6 +64,29 @@ axes = Figure().subplots()
 axes.set(xlabel="time", ylim=(0, 1))
 assert axes.get_xlabel() == "time" and axes.get_ylim() == (0, 1) and "ylim" not in (type(axes).set.__doc__ or "")
 """
+
+
+def test_a_stand_in_has_some_functions_and_imports_its_module_for_the_others(monkeypatch):
+    name = "wsgiref.headers"
+    stand_in = _Deferred(name, False, quick=len)
+    monkeypatch.setitem(sys.modules, name, stand_in)
+    assert stand_in.quick is len and stand_in.__name__ == name
+    assert not hasattr(stand_in, "__path__") and not hasattr(stand_in, "__wrapped__")
+    assert sys.modules[name] is stand_in
+    assert stand_in.Headers.__module__ == name and sys.modules[name] is not stand_in
+    package = _Deferred("wsgiref", True)
+    assert not hasattr(package, "__wrapped__") and package.__path__ == sys.modules["wsgiref"].__path__
+
+
+def test_the_stand_ins_of_the_compiler_do_what_runs_need_of_it(monkeypatch):
+    names = ("torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torch.masked")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is as before after the test
+        monkeypatch.delitem(sys.modules, name)
+    defer_compiler()
+    dynamo, shapes, _ = (sys.modules[name] for name in names)
+    assert dynamo.disable(len, recursive=False) is len and dynamo.graph_break() is None
+    assert shapes.sym_eq((1, 2), (1, 2)) and not shapes.sym_eq(1, 2) and shapes.expect_true(1) is True
 
 
 @pytest.mark.parametrize("code", [RUN, COMPILE, MULTIPLY_AND_DRAW], ids=["run", "compile", "multiply-and-draw"])

@@ -18,10 +18,12 @@ from tracetorch.cli import display
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.eval_verb import _check_effect
-from tracetorch.cli.folders import plain_name
-from tracetorch.runs import checkpoint
+from tracetorch.cli.execute import execute, record_refused
+from tracetorch.cli.folders import find_run, plain_name
+from tracetorch.runs import RunFolder, checkpoint
 from tracetorch.runs.folder import state_of
 from tracetorch.runs.identity import facts_of
+from tracetorch.runs.lock import is_locked
 from tracetorch.runs.provenance import provenance_changes
 
 
@@ -52,6 +54,11 @@ def test_run_trains_prints_its_folder_and_result_and_leaves_these_files(finished
     for name in ("accuracy", "ideal_accuracy", "loss"):
         assert f"{facts_in(folder)['summary'][name]:.4f}" in result.stdout
     assert result.stdout.count(str(folder)) == 2
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert re.fullmatch(r"update +1  validation  loss \S+  accuracy \S+", lines[1])
+    table = {row[1].strip(): row[2].strip() for row in (line.split("│") for line in lines) if len(row) > 1}
+    assert [*table][:2] == ["loss", "accuracy"] and [*table][-4:] == ["speed", "whole run", "memory", "folder"]
+    assert "trained for" in table and re.fullmatch(r"[\d,]+ MiB peak; training [\d.]+ MiB", table["memory"])
     assert files(folder) == {
         *("run.json", "config.yaml", "overrides.yaml", "metrics.jsonl", "metrics.csv", "trials.csv", ".lock"),
         *("checkpoints/latest.pt", "checkpoints/best.pt"),
@@ -79,6 +86,7 @@ def test_an_interrupted_run_ends_with_130_and_names_its_folder(here, monkeypatch
     result = tracetorch("run", *CLICKS, "output.dir=stopped")
     assert result.exit_code == 130 and re.fullmatch(f"tracetorch: {said}\n", result.stderr)
     assert times == 2 or facts_in(here / "stopped")["status"] == "interrupted"
+    assert not is_locked(here / "stopped")
 
 
 def test_a_failed_run_ends_with_1_and_names_its_folder(here):
@@ -86,7 +94,9 @@ def test_a_failed_run_ends_with_1_and_names_its_folder(here):
     said = r"tracetorch: update \d: layer 0 \(LIF\(30, 4\)\) is silent: .* lower its threshold.* \(see dead\)\n"
     assert result.exit_code == 1 and re.fullmatch(said, result.stderr)
     assert facts_in(here / "dead")["status"] == "failed"
-    assert "is silent" in (here / "dead" / "error.txt").read_text()
+    assert "is silent" in (here / "dead" / "error.txt").read_text() and not is_locked(here / "dead")
+    result = tracetorch("run", "--from", "dead", "output.dir=again")
+    assert result.exit_code == 1 and re.fullmatch(said.replace("dead", "again"), result.stderr)
 
 
 def test_eval_repeats_the_result_of_the_run(mine):
@@ -96,6 +106,11 @@ def test_eval_repeats_the_result_of_the_run(mine):
     assert all(found[name] == again[name] for name in ("accuracy", "loss", "ideal_accuracy"))
     assert (folder / "trials.csv").read_text() == (mine / "trials.csv").read_text()
     assert f"{again['accuracy']:.4f}" in ended.stdout and str(folder.relative_to(mine.parent)) in ended.stdout
+    assert re.search(r"\nupdate +2  test        loss \S+  accuracy \S+\n", ended.stdout)
+    torch.set_num_threads(2)
+    ran("eval", "it", "train.precision=bfloat16", "threads=1")
+    (other,) = (path for path in (mine / "eval").iterdir() if path != folder)
+    assert facts_in(other)["summary"]["loss"] != found["loss"] and torch.get_num_threads() == 1
 
 
 def test_eval_with_other_settings_does_not_change_the_run(mine):
@@ -121,8 +136,10 @@ REFUSED = [
     ("eval it task=patterns", "task was chosen when the run began"),
     ("eval it +task.x=1", "values can be changed here, not added or removed"),
     ("eval it output.dir=x", "an evaluation is written into the folder of its run"),
-    ("eval it network.hidden=[5]", "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
+    ("eval it network.hidden=[5]", "connection.weight has the shape (4, 30) in it, and (5, 30) in this network\n"),
     ("eval it task.duration=[-1]", "duration"),
+    ("eval it task.batch_size=many", "task.batch_size must be a whole number, got 'many'"),
+    ("eval it network.neuron._target_=os.system", "calls 'os.system', which is not trusted"),
     ("eval it train.window=100000", "train.window must lie between 1 and"),
     ("eval it seed=3", "'seed=3' has no effect on a test: for other trials and spikes: task.seed=3"),
     ("eval it train.updates=3", "'train.updates=3' has no effect on a test"),
@@ -150,11 +167,19 @@ LONG = "x" * 20_000
 
 # what is typed after the overrides that make a run tiny, and a pattern that the sentence must match
 CLICK_ROWS = [
-    ("output.dir='\udcff'", "output.dir"),
+    ("output.dir='\udcff'", "output.dir=.* is not UTF-8"),
+    ("output.dir=''", "output.dir is empty: give a folder"),
+    ("+task=patterns", "there is a choice for task already; write task=patterns"),
+    ("~device", "device is missing from the config"),
+    ("optimizer.lr=???", "optimizer.lr: Missing mandatory value"),
+    ("+optimizer.betas=[0.9]", r"optimizer.betas must be a list of 2 numbers, got \[0.9\]"),
+    ("train.epochs=3", "Did you mean 'train.passes'"),
+    ("network.layers=[3]", "Did you mean 'network.hidden'"),
+    ("optimizer.momentm=0.9", "Did you mean 'optimizer.momentum', which optimizer=sgd has"),
     ("task=1", "tracetorch: task=1: choose by name"),
     ("+foo=1", "foo: a config has no such key"),
     ("~output", "output.root is missing from the config"),
-    ("seed=99999999999999999999999", "seed must fit into 64 bits"),
+    ("seed=9223372036854775808", "seed must fit into 64 bits"),
     ("train._partial_=false", "train._partial_ must be true, got False"),
     ("output.dir=/dev/null/x", "cannot write to /dev/null/x: Not a directory; choose another output"),
     ("loss.floor=-1", "floor must lie between 0 and 1"),
@@ -169,7 +194,7 @@ CLICK_ROWS = [
     ("~loss", "loss is missing from the config; choose one with loss="),
     ("threads=1000000", "threads must be null or between 1 and the .* of this machine"),
     ("train.learn_every=5 train.update_every=often", "train.update_every must be a whole number or moment or null"),
-    ("task.batch_size=true", "task.batch_size must be a whole number, got true"),
+    ("task.batch_size=true", r"task.batch_size must be a whole number, got true\.$"),
     ("task.stereo_click=1", "task.stereo_click must be true or false, got 1"),
     ("network.hidden=64", r"must be a list of whole numbers, got 64\. Write network\.hidden=\[64\]\."),
     ("task._target_=tracetorch.tasks.Nope", "task.*there is no 'tracetorch.tasks.Nope'"),
@@ -229,7 +254,9 @@ def test_a_package_is_trusted_by_name(mine, monkeypatch, here):
     monkeypatch.syspath_prepend(str(here))
     edit(mine, "tracetorch.rules.Trace", "mypackage.Mine")
     assert "--trust mypackage" in refused("eval", "it")
-    ran("eval", "it", "--trust", "mypackage")
+    change(mine / "run.json", status="interrupted", config=None)
+    for words in (["resume"], ["eval"], ["plot"], ["run", "--from"]):
+        ran(*words, "it", "--trust", "mypackage")
 
 
 @pytest.mark.parametrize("name", ["checkpoints/latest.pt", "checkpoints", "plots", "plots/raster.png", "config.yaml"])
@@ -263,7 +290,9 @@ def test_info_of_a_run_prints_its_facts_without_control_characters(mine):
 
 
 def test_a_repeated_run_is_identical(finished, here):
-    ended = ran("run", "--from", str(finished[0]), "output.dir=again")
+    torch.set_num_threads(2)
+    ended = ran("run", "--from", str(finished[0]), "output.dir=again", "threads=1")
+    assert torch.get_num_threads() == 1
     assert f"identical to {finished[0]}: all " in " ".join(ended.stdout.split())
     assert state_of(here / "again").status == "completed"
 
@@ -286,6 +315,9 @@ def test_an_interrupted_run_is_compared_up_to_its_last_record(mine):
     (mine / "metrics.jsonl").write_text(lines[0])
     ended = ran("run", "--from", "it", "output.dir=again")
     assert "as far as it ran: 1 records; the first run was interrupted" in ended.stdout
+    (mine / "metrics.jsonl").write_text("[\n{}\n")
+    ended = tracetorch("run", "--from", "it", "output.dir=more")
+    assert ended.exit_code == 1 and ended.stderr.startswith("tracetorch: the two runs cannot be compared: ")
 
 
 @pytest.mark.parametrize(
@@ -311,6 +343,29 @@ def test_a_difference_to_the_first_run_is_named(mine, what, phrase):
     assert "not identical" in ended.stderr and phrase in ended.stderr and "torch: 1.0 then" in ended.stderr
 
 
+def test_a_run_that_another_process_has_just_completed_does_not_continue(mine):
+    found = find_run(mine)
+    with pytest.raises(UsageError, match="is completed: there is nothing to continue"):
+        execute(found.composed, [], resume_from=found.folder)
+    assert not is_locked(mine) and facts_in(mine)["status"] == "completed"
+
+
+def test_a_refused_job_is_recorded_whole_or_not_at_all(here, monkeypatch):
+    made = compose(list(CLICKS))
+    record_refused(here / "whole", made, ["seed=1"], "why")
+    assert files(here / "whole") >= {"overrides.yaml", "config.yaml", "error.txt", "run.json"}
+    assert (state_of(here / "whole").status, state_of(here / "whole").error) == ("failed", "why")
+    monkeypatch.setattr(RunFolder, "write_json", lambda *_: os.close(-1))  # OSError
+    record_refused(here / "none", made, ["seed=1"], "why")
+    assert not (here / "none").exists()
+
+
+def test_an_interrupted_evaluation_names_the_verb_that_repeats_it(mine, monkeypatch):
+    monkeypatch.setattr(display.Display, "_record", lambda *_: signal.raise_signal(signal.SIGINT))
+    ended = tracetorch("eval", "it")
+    assert (ended.exit_code, ended.stderr) == (130, "tracetorch: interrupted; to start again: tracetorch eval it\n")
+
+
 def test_a_run_does_not_continue_with_other_data(here):
     sample = resources.files("tracetorch.tasks") / "mnist_sample"
     write_folder(here / "data", lambda name: (sample / f"{name}.gz").read_bytes(), suffix=".gz")
@@ -321,7 +376,8 @@ def test_a_run_does_not_continue_with_other_data(here):
     (here / "run" / "run.json").write_text(json.dumps({"status": "interrupted", **begun}))
     labels = here / "data" / f"{NAMES[1]}.gz"
     labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
-    ended = tracetorch("resume", "run")
-    assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
+    for _ in range(2):  # a refusal leaves no lock
+        ended = tracetorch("resume", "run")
+        assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
     assert provenance_changes(begun, facts_of(made.config)) == ["the data of task.source had different content"]
     assert provenance_changes({}, begun) == provenance_changes(begun, begun) == []

@@ -51,10 +51,13 @@ def test_the_yaml_of_the_document_is_a_preset(here):
 
 
 def test_typed_words_replace_those_of_the_file(here):
-    write(here / "mine.yaml", MINE | {"params": MINE["params"] | {"train.updates": 3, "network.hidden": [8, 4]}})
+    write(
+        here / "mine.yaml",
+        MINE | {"params": MINE["params"] | {"task.seed": "${seed}", "train.updates": 3, "network.hidden": [8, 4]}},
+    )
     found = unfold(["seed=5", "sweep=mine.yaml", "++train.updates=2", "task.delay=0.2,0.4"])
     typed = ["seed=5", "++train.updates=2", "task.delay=0.2,0.4"]
-    assert found.sweeps == [["optimizer.lr=0.01", "network.hidden=[8,4]", *typed]]
+    assert found.sweeps == [["optimizer.lr=0.01", "task.seed=${seed}", "network.hidden=[8,4]", *typed]]
     assert found.figures == [Figure("task.delay", None, ["optimizer.lr"])]
     assert found.origin == Path("mine.yaml")
     assert unfold(["seed=5"]).sweeps == [["seed=5"]]
@@ -85,6 +88,7 @@ WRONG = [
     ("sweep=it.yaml", MINE | {"figures": ["task.delay"]}, "figures[0] must be a mapping such as {scatter: task.delay}"),
     ("sweep=it.yaml", MINE | {"figures": [{"scater": "x"}]}, "figures[0] has no 'scater'. Did you mean 'scatter'?"),
     ("sweep=it.yaml", MINE | {"figures": [{"metric": "loss"}]}, "figures[0].scatter must name a number"),
+    ("sweep=it.yaml", {"params": X, "figures": [{"scatter": ""}]}, ".scatter must name a number, such as task.delay"),
     ("sweep=it.yaml", {"params": X, "figures": [{"scatter": "x", "metric": 3}]}, ".metric must be a string or null"),
     ("sweep=it.yaml", {"params": X, "figures": [{"scatter": "x", "by": [3]}]}, "figures[0].by must be a key"),
     ("--trust math seed=0,1", {}, "--trust in a sweep applies to presets of your own"),

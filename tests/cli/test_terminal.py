@@ -3,13 +3,14 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
 
 import pytest
 
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, app, tracetorch
 from tests.run_folders import run_folder
 from tests.sweeps import ROOT
 from tests.terminals import terminal, tracetorch_in_terminal
@@ -28,7 +29,15 @@ def test_a_printed_text_stays_one_line_and_cannot_control_the_terminal(capsys):
     assert said.out == "[bold]:fire: �]0;owned�[2J\nd\n"
 
 
-SHOWN = ("clean --failed --root .", "compare .", "compare . --metric x", "info good", "list EVIL", "resume good EVIL=1")
+SHOWN = (
+    "run --EVIL",
+    "clean --failed --root .",
+    "compare .",
+    "compare . --metric x",
+    "info good",
+    "list EVIL",
+    "resume good EVIL=1",
+)
 
 
 @pytest.mark.parametrize("typed", [*SHOWN, "show EVIL=1"])
@@ -86,6 +95,24 @@ def test_a_run_continues_without_its_output_and_a_verb_that_only_prints_reports_
         assert f"poisson_clicks on cpu ? {name}" in (here / f"{name}.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("full", "words", "code"), [(True, "list rule", 1), (True, "clean --failed --root .", 0), (False, "list rule", 1)]
+)
+def test_a_lost_output_fails_a_verb_that_only_prints_and_a_closed_pipe_gets_no_message(
+    full, words, code, here, monkeypatch, capsys
+):
+    reading, writing = os.pipe()
+    os.close(reading)
+    number = os.open("/dev/full", os.O_WRONLY) if full else writing
+    raw = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
+    monkeypatch.setattr(sys, "stdout", printing._safe(io.TextIOWrapper(raw, "utf-8"), number))
+    assert (app(words.split(), standalone_mode=False) or 0) == code
+    said = "tracetorch: the standard output cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == said * full
+    for descriptor in {number, writing}:
+        os.close(descriptor)
+
+
 def test_output_survives_a_closed_stdout_and_a_slow_reader():
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -141,8 +168,9 @@ def test_a_verb_that_loads_torch_first_prints_that_it_starts(verb, here, monkeyp
     assert "starting" not in tracetorch(verb, "nothing").output
 
 
+LOST = {"from_update": 3, "update": 9, "records": 2}
 EVENTS = [
-    ("start", {"resumed": False, "device": "cpu", "folder": f"f{EVIL}"}),
+    ("start", {"resumed": False, "device": "cpu", "folder": f"f{EVIL}", "lost": LOST}),
     ("progress", {"done": 1, "total": None, "left": None, "loss": 0.5}),
     ("progress", {"done": 1, "total": 2, "left": 9.5, "loss": float("nan"), "accuracy": 1.0}),
     ("phase", {"name": "evaluate_seconds"}),
@@ -154,6 +182,7 @@ EVENTS = [
 PROGRESS = [
     EVENTS[0],
     ("record", {"split": "validation", "update": 1, "accuracy": 0.5, "steps_per_second": 12345.0}),
+    ("record", {"split": "train", "update": 1, "accuracy": 0.75}),
     ("progress", {"done": 150, "total": 30000, "left": 61.0, "loss": 0.25, "accuracy": 0.5}),
     ("phase", {"name": "evaluate_seconds"}),
     ("phase", {"name": "plot_seconds"}),
@@ -186,6 +215,7 @@ def test_a_display_works_without_a_metric_and_on_any_terminal(monkeypatch):
         with monkeypatch.context() as patched:
             text = shown_of(patched, EVENTS, **settings)
         assert "clicks on cpu → f" in text and "owned\x07" not in text and "\x1b[2J" not in text
+        assert "2 records of updates 3 to 9 are lost; metrics.jsonl marks the gap" in text
         assert ("accuracy words" in text) is (settings.get("TERM") == "dumb"), settings  # it gets lines, as a file
 
 
@@ -194,7 +224,13 @@ def test_progress_fits_a_narrow_terminal_and_shows_the_phases(columns, monkeypat
     text = shown_of(monkeypatch, PROGRESS, COLUMNS=columns)
     for part in ("150/30000", "loss 0.2500", "accuracy 0.5000", "validation 0.5000", "12.3 k steps/s"):
         assert part in text, (part, text)
-    assert "…" not in text
+    assert "…" not in text and "validation 0.7500" not in text and "update " not in text
+    assert text.index("150/30000") < text.index("loss 0.2500") and re.search("0:0(1:0|0:5)", text)
     training, testing, drawing = (text.index(word) for word in ("training", "testing", "drawing figures"))
     assert training < testing < drawing
     assert " left" in text[testing:drawing] and " left" in text[drawing:]
+
+
+def test_records_of_training_are_printed_at_most_every_few_seconds(monkeypatch):
+    text = shown_of(monkeypatch, [*EVENTS[:1], EVENTS[4], EVENTS[4]], TERM="dumb")
+    assert text.count("train") == 1 and "update      1  train       loss 0.5000  1,000,000.0 k steps/s\r\n" in text

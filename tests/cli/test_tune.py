@@ -18,13 +18,17 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from tests import sweeps
 from tests.command_line import CLICKS, facts_in, ran, refused, start, tracetorch
 from tests.sweeps import wait_until
+from tests.terminals import terminal
 from tracetorch import files
+from tracetorch.cli.folders import find_run
 from tracetorch.cli.tuning import study as study_module
 from tracetorch.cli.tuning import trials
 from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import read_study
+from tracetorch.cli.tuning.trials import TrialResult
 from tracetorch.files import WriteError, write_whole
 from tracetorch.runs import Run, RunFolder, lock
 from tracetorch.runs.ending import Interrupt
@@ -171,13 +175,6 @@ def test_a_failed_trial_does_not_stop_the_others(here):
     assert len(failed) == states().count("FAIL") and all("lr=1e+30: " in line for line in failed)
 
 
-def test_a_search_ends_after_five_failures_in_a_row(here):
-    ended = tune("search.space={optimizer.lr: {choices: [1e30, 1e31]}}", "train.updates=6", trials=9, call=tracetorch)
-    assert ended.exit_code == 1 and len(journal()) == 5
-    assert "5 trials in a row failed, and none has completed" in ended.stderr
-    assert not Path("study/presets").exists()
-
-
 def test_a_run_that_cannot_begin_leaves_a_folder_with_the_error(here):
     tune("search.space={train.window: {choices: [1, 9998, 9999]}}", trials=4)
     refused = [path for path in folders() if state_of(path).status == "failed"]
@@ -197,6 +194,69 @@ def test_a_pruned_trial_ends_early_but_not_at_its_last_update(here, monkeypatch)
     assert len(records(pruned)) == 2 and not records(pruned, "test")
     assert journal()[1].value == records(pruned)[-1]["accuracy"]
     assert [line.split()[1] for line in ended.stdout.splitlines()[2:5]] == ["completed", "pruned", "completed"]
+    shown = tracetorch("info", "study").stdout
+    assert "\nstatus     completed\ntrials     2 completed, 1 pruned of 3\n" in shown
+    found = find_run(pruned)  # a trial whose process was killed between its run and its record
+    for seed, result in ((0, TrialResult("pruned", journal()[1].value)), (1, None)):
+        composed = found.composed._replace(config=found.composed.config | {"seed": seed})
+        listener = trials.TrialListener(None, read_study(Path("study")).search, None, {})
+        again = trials.run_trial(composed, [], pruned, listener)
+        assert again == result or "holds a run with another config, which cannot be continued" in again.error
+    assert facts_in(pruned) == run
+
+
+def scripted(monkeypatch, *values, code=0, signals=()):
+    """Let each run of a study have one of these values in the middle of its training, and end at once."""
+    script = iter(values)
+
+    def execute(composed, overrides, *, path, resume_from, display):
+        display("progress", {"done": 5, "total": 10})
+        row = {"split": "validation", "update": 5, "accuracy": value} if (value := next(script)) is not ... else {}
+        pruned = display("record", row)
+        for number in signals:
+            signal.raise_signal(number)
+        return SimpleNamespace(code=130 if pruned else code, error=None, message="why" * bool(code))
+
+    monkeypatch.setattr(trials, "execute", execute)
+
+
+def test_a_search_ends_after_five_failures_in_a_row(here, monkeypatch):
+    scripted(monkeypatch, *[0.5] * 9, code=1)
+    ended = tune(trials=9, call=tracetorch)
+    assert ended.exit_code == 1 and states() == ["FAIL"] * 5
+    assert "5 trials in a row failed, and none has completed" in ended.stderr
+    assert not Path("study/presets").exists()
+
+
+@pytest.mark.parametrize(("pruner", "sixth"), [("median", "PRUNED"), ("none", "COMPLETE")])
+def test_the_sixth_trial_is_pruned_if_it_is_below_the_median(here, monkeypatch, pruner, sixth):
+    scripted(monkeypatch, *[0.9] * 5, 0.1)
+    tune(f"search.pruner={pruner}", trials=6)
+    assert states() == [*["COMPLETE"] * 5, sixth]
+
+
+def test_an_interrupted_study_ends_with_130_and_names_what_continues_it(here, monkeypatch):
+    for code, state in ((130, "RUNNING"), (0, "COMPLETE")):  # the signal comes in the run, or after it
+        scripted(monkeypatch, 0.5, code=code, signals=[signal.SIGINT])
+        ended = tune("--trials", "2", call=tracetorch)
+        assert (ended.exit_code, states()) == (130, [state])
+        assert ended.stderr == "tracetorch: interrupted; to continue: tracetorch tune --study study\n"
+        assert ("figure: " in ended.stdout) is ("best: " in ended.stdout) is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "why"),
+    [
+        (0.5, 1, "why"),
+        (..., 0, "accuracy was never measured on validation trials"),
+        (float("nan"), 0, "accuracy is not a finite number"),
+    ],
+)
+def test_a_study_without_a_completed_trial_fails(here, monkeypatch, value, code, why):
+    scripted(monkeypatch, value, code=code)
+    ended = tune(trials=1, call=tracetorch)
+    assert ended.exit_code == 1 and f": {why}\n" in ended.stdout and states() == ["FAIL"]
+    assert ended.stderr == "tracetorch: no trial is completed: see error.txt in the folders of study\n"
 
 
 @pytest.mark.slow
@@ -251,6 +311,16 @@ def test_a_nested_interrupt_passes_the_signal_to_the_outer_one():
             assert outer.stop and not next_one.stop
     with Interrupt() as alone:
         assert not alone.stop
+
+
+def test_in_a_terminal_the_progress_of_a_trial_is_shown(monkeypatch):
+    monkeypatch.setattr(sweeps, "PATIENCE", 3.0)
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal(monkeypatch) as shown, trials.TrialTable("accuracy") as table:
+        table.start(Path("study/0003_lr=1"))
+        wait_until(lambda: b"0003_lr=1  starts" in shown.getvalue())
+        table.show(1500, 20_000, 0.5)
+        wait_until(lambda: "0003_lr=1  update 1,500 of 20,000 · accuracy 0.5000".encode() in shown.getvalue())
 
 
 def outcome() -> tuple:
@@ -329,6 +399,8 @@ def test_no_process_takes_a_trial_that_another_process_runs(here):
     child = start_study(updates=100_000, trials=2)
     first_recording_trial()
     try:
+        shown = tracetorch("info", "study").stdout
+        assert "\nstatus  running\ntrials  1 running of 2\n" in shown and "to continue" not in shown
         begun = json.loads(Path("study/study.json").read_text())
         for template in begun["configs"].values():
             template["config"]["train"]["updates"] = 2
@@ -388,7 +460,13 @@ def test_a_partial_line_of_a_failed_write_is_removed_from_the_journal(study, mon
         ("study.jsonl", lambda path: path.touch() or os.truncate(path, 65 << 20), "is larger than 67,108,864 bytes"),
         ("study.json", "{", "study.json is broken"),
         ("study.json", '{"experiment": "x", "typed": 3, "overrides": [], "search": {}}', "study.json is broken"),
+        ("study.json", '{"experiment": "x", "typed": [3], "overrides": [], "search": {}}', "broken (TypeError)"),
         ("study.json", '{"experiment": "x", "typed": [], "overrides": [], "search": {}}', "search.space is empty"),
+        (
+            "study.json",
+            '{"experiment": "x", "typed": [], "overrides": [], "search": 3}',
+            "a search has metric, direction",
+        ),
         ("study.json", lambda path: None, "is not the folder of a study"),
     ],
 )
@@ -467,6 +545,7 @@ def test_a_full_disk_does_not_fail_the_trial(here, monkeypatch, when):
     assert states() == ["COMPLETE"] * 3
 
 
+OTHERS = ("'$x' is not a key of a config", "would read a file of another folder")
 UNTRUSTED, ESCAPED = "os.system", r"\${oc.create:{_target_:os.mkdir,path:harmed}}"
 
 
@@ -485,6 +564,8 @@ def older(content):
         lambda content: content["configs"]["base"]["config"]["task"].update(_target_=UNTRUSTED),
         lambda content: content["configs"]["base"]["config"]["task"].update(label=ESCAPED),
         lambda content: older(content)["overrides"].append(f"task.label='{ESCAPED}'"),
+        lambda content: older(content)["overrides"].append("$x=1"),
+        lambda content: older(content)["search"]["space"].update({"task": {"choices": ["../../secret"]}}),
         lambda content: older(content)["search"]["space"].update({"task.label": {"choices": ["${oc.env:HOME}"]}}),
     ],
 )
@@ -493,7 +574,9 @@ def test_a_foreign_study_calls_nothing_untrusted(study, how):
     how(content)
     (study / "study.json").write_text(json.dumps(content))
     said = resume("--trials", "4", call=refused)
-    assert any(why in said for why in (f"'{UNTRUSTED}', which is not trusted", "is chosen by name", "task.label"))
+    assert any(
+        why in said for why in (f"'{UNTRUSTED}', which is not trusted", "is chosen by name", "task.label", *OTHERS)
+    )
 
 
 def test_a_foreign_journal_with_other_parameters_or_values_is_refused(study):

@@ -77,6 +77,7 @@ BROKEN = {
     "unused": ("# @package _global_\ndefaults:\n  - override /optimizer: slwo\n", "Did you mean 'slow'?"),
     "lost": ("# @package _global_\ntrain: {updates: '${nope}'}\n", "train.updates: "),
     "more": ("# @package _global_\nbogus: 1\n", "bogus: a config has no such key"),
+    "group": ("# @package _global_\ndefaults: [/taks: mnist]\n", "In 'experiment/group': Could not find 'taks/mnist'"),
     "evil": ("# @package _global_\ntask: {_target_: os.system}\n", "'os.system', which is not trusted"),
 }
 MINE = ("--config-dir", "it's mine")
@@ -104,7 +105,7 @@ def test_a_package_of_ones_own_is_trusted_by_name(presets):
     for typed in (("run", *words), ("show", *words, "--trust", "other"), ("run", "-m", *words, "seed=0,1")):
         assert "if you trust it, add --trust tests" in refused(*typed)
     for typed in (("run", *words, *CLICKS), ("show", *words)):
-        assert "not trusted" not in refused(*typed, "--trust", "tests")  # it does not exist
+        assert "loss._target_: tests.common has no nothing" in refused(*typed, "--trust", "tests")
     assert "tracetorch show --config-dir DIR --trust PACKAGE" in refused("show", "--trust", "tests")
 
 

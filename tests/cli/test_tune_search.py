@@ -74,6 +74,7 @@ def test_typed_words_change_the_space_of_a_search(here):
     assert search_from(json.loads(json.dumps(found.content()))) == found
     (here / "mine.yaml").write_text("space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}}\n")  # as people write
     assert read_search(["search=mine.yaml"]).space == {"optimizer.lr": Range(1e-4, 0.1, log=True)}
+    assert parameter("x", {"low": 1, "high": 1}) == Range(1, 1)
     assert parameter("x", {"low": 0.1, "high": 0.7, "step": 0.1}).step == 0.1  # which rounding alone keeps from the end
 
 
@@ -109,8 +110,11 @@ WRONG = [
     (["search=learning_rte"], "Did you mean 'learning_rate'? There are: decays"),
     ([RATE, "search=decays"], "search is given 2 times (learning_rate, decays): a study has one"),
     (["search=mine.yaml"], "search=mine.yaml: there is no such file"),
-    ([RATE, "search.trails=3"], "a search has no 'trails'. Did you mean 'search.trials'?"),
+    ([RATE, "search.trails=3"], "'search.trails=3': a search has no 'trails'. Did you mean 'search.trials'?"),
+    ([RATE, "~search.trials"], "'~search.trials': a search has no 'trials'."),
     ([RATE, "search.trials=0"], "search.trials must be a whole number above 0, got 0"),
+    ([RATE, "search.trials=true"], "search.trials must be a whole number above 0, got True"),
+    ([RATE, "search.space=3"], "search.space is empty"),
     ([RATE, "search.direction=up"], "search.direction must be maximize or minimize, got 'up'"),
     ([RATE, "search.pruner=mean"], "search.pruner must be median or none, got 'mean'"),
     ([RATE, "search.metric=3"], "search.metric must be a string, got 3"),
@@ -127,6 +131,8 @@ WRONG = [
     ([RATE, "search.space.optimizer.lr.low=0.5"], "low=0.5 is above high=0.3"),
     ([RATE, "search.space.optimizer.lr.low=0"], "a logarithmic scale begins above 0, and low=0"),
     ([RATE, "search.space.optimizer.lr.low=fast"], "lr.low must be a number, got 'fast'"),
+    ([RATE, "search.space.optimizer.lr.low=true"], "lr.low must be a number, got True"),
+    ([RATE, "search.space.optimizer.lr.high=inf"], "lr.high must be a number, got inf"),
     ([RATE, "search.space.optimizer.lr.log=maybe"], "lr.log must be true or false, got 'maybe'"),
     ([RATE, "search.space.optimizer.lr.step=0.1"], "a logarithmic scale has no steps"),
     ([RATE, "search.space.optimizer.lr.choices=[1]"], "either choices, or low and high; not both"),
@@ -135,7 +141,7 @@ WRONG = [
     ([RATE, "search.space.optimizer.lr={low: 1}"], "has no high: give low and high, or choices"),
     ([RATE, "search.space.optimizer.lr={lo: 1}"], "there is no 'lo'. Did you mean 'low'?"),
     ([RATE, "search.space.optimizer.lr={low: 0, high: 1, step: 0.3}"], "the last is at 0.9"),
-    ([RATE, "search.space.optimizer.lr={low: 0, high: 1, step: -1}"], "lr.step must be above 0, got -1"),
+    ([RATE, "search.space.optimizer.lr={low: 0, high: 1, step: 0}"], "lr.step must be above 0, got 0"),
     ([RATE, "search.space.train.updates={low: 1.5, high: 3}"], "low=1.5: train.updates must be a whole"),
     ([RATE, "search.space.optimizer.lr={low: -1, high: 1}"], "optimizer.lr.low=-1: optimizer: "),
     # the rest
@@ -145,6 +151,7 @@ WRONG = [
     ([RATE, "experiment=bandit_sample"], "set task.task.validation_digits above 0"),
     ([RATE, "experiment=clicks_reward"], "search.metric=accuracy: the task does not report it. It reports return."),
     ([RATE, "experiment=clicks_lifetime"], "train=lifetime has none: choose another experiment"),
+    ([RATE, "rule=tbptt", "rule.k=0"], "rule: k must be a whole number of steps, at least 1, got 0"),
     ([RATE, "loss=reflect"], "PoissonClicks gives labels, not rewards"),
     ([RATE, "optimizer.lr=1"], "the search chooses optimizer.lr; leave it out, or take the key out of the search"),
     (["--trust", "os", RATE], "--trust applies to an existing study"),
@@ -163,6 +170,9 @@ def test_a_search_file_with_a_mistake_and_a_missing_extra_are_refused(here, monk
         "- a\n": "is not a config",
         "space: 3\n": "space must name keys, got 3",
         "space: {optimizer: {lr: {low: 1, high: 2}}}\n": "search.space.optimizer: there is no 'lr'",
+        "space: {optimizer.lr: 3}\n": "search.space.optimizer.lr must be {low: …, high: …} or {choices: […]}, got 3",
+        "space: {optimizer.lr: {}}\n": "search.space.optimizer.lr must be {low: …, high: …} or {choices: […]}, got {}",
+        "space: {optimizer.lr: {choices: 3}}\n": "optimizer.lr.choices must be a list of at least one value, got 3",
         "sapce: {}\n": "a search has no 'sapce'. Did you mean 'search.space'?",
         'space: {optimizer.lr: {low: 1e-4, high: "${nope}"}}\n': "nope",
     }.items():

@@ -22,6 +22,7 @@ from tracetorch.cli.errors import UsageError
 from tracetorch.cli.folders import check_unchanged, config_difference
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.sweep import job as job_module
+from tracetorch.cli.sweep import run_sweep
 from tracetorch.cli.sweep.plan import Job, Plan, changed_since, read_plan, sealed, write_plan
 from tracetorch.cli.tuning.validate import Composer
 from tracetorch.runs import RunFolder
@@ -67,6 +68,7 @@ def test_a_reference_that_is_not_plain_is_refused_and_not_called_a_function():
         fault = f"a contains '{text}', which is not a plain reference such as ${{seed}}: write the value itself"
         assert str(refusal.value) == f"it.yaml: {fault}"
     assert parse_yaml("a: b ${seed}", Path("it.yaml"), references=True) == {"a": "b ${seed}"}
+    assert parse_yaml("", Path("it.yaml"), references=True) == {}
 
 
 def test_no_reference_in_the_config_of_a_run_is_resolved(config):
@@ -97,7 +99,8 @@ def test_a_written_config_is_read_back_unchanged():
     words = ["1e-4", "yes", ".inf", "2020-01-01", "null", "0.1..1.2", "", "é\n", "<<", "- a", "#"]
     numbers = [1e-4, 1e17, -0.5, 1, True, None, math.inf, -math.inf, 2**62]
     content = {"words": words, "numbers": numbers, **{word: {"twice": words} for word in words}}
-    assert repr(parse_yaml(to_yaml(content), Path("config.yaml"))) == repr(content)
+    assert repr(parse_yaml(to_yaml(content), Path("config.yaml"))) == repr(content) and "é" in to_yaml(content)
+    assert parse_yaml(f"a: {'[' * 63}{']' * 63}", Path("x"))  # the deepest
     assert parse_yaml("a: 1e-4\nb: 1.\nc: .5\nd: 1_000", Path("x")) == {"a": 1e-4, "b": 1.0, "c": 0.5, "d": 1000}
 
 
@@ -115,16 +118,28 @@ def test_a_word_typed_for_an_existing_config_is_not_a_reference(config, monkeypa
 
 
 def test_parts_get_their_words_as_they_are_and_only_public_names_make_a_part():
+    listed = [{"_target_": "builtins.dict", "d": 1}]
     inner = {"_target_": "types.SimpleNamespace", "a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}], "_convert_": "all"}
+    inner["e"] = listed
     made = make({"_target_": "builtins.dict", "_partial_": True, "_args_": [[["x", 1]]], "inner": inner}, "part")
     assert isinstance(made, partial) and made.func is dict
-    assert vars(made()["inner"]) == {"a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}]}
+    assert vars(made()["inner"]) == {"a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}], "e": [{"d": 1}]}
     assert made() == {"x": 1, "inner": made()["inner"]}
     for target in ("torch", "torch.nn.Module.__init__", "torch.nn.Nothing", 3):
         with pytest.raises((ValueError, ImportError)):
             locate(target)
         with pytest.raises(UsageError, match=r"^part: "):
             make({"_target_": target}, "part")
+    for node, fault in (
+        ({"_target_": "torch.nn.Nothing"}, "torch.nn has no Nothing"),
+        ({"_target_": "math.nothing"}, "math has no nothing"),
+        ({"_target_": "math.pi"}, "math.pi cannot be called"),
+        ({"_target_": "builtins.dict", "_args_": 3}, "_args_ must be a list, got 3"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            make(node, "part")
+        assert str(caught.value) == f"part: {fault}"
+    assert locate("wsgiref.util.FileWrapper").__module__ == "wsgiref.util"  # which nothing else has imported
 
 
 def test_trusted_names_are_defined_in_tracetorch_or_torch():
@@ -175,7 +190,7 @@ def test_a_foreign_preset_calls_and_reads_nothing():
     for text, phrase in (
         (f"{GLOBAL}task: {{label: '{ESCAPED}'}}", "task.label contains"),
         (f"{GLOBAL}a: &a [1]\nb: *a", "has aliases"),
-        ("seed: 3\n", "begin it with '# @package _global_'"),
+        ("# my experiment\nseed: 3\n", "begin it with '# @package _global_'"),
         (f"{GLOBAL}defaults: [override /task: ../../secret]", "is not a choice such as"),
         (f"{GLOBAL}defaults: [override /hydra/launcher: joblib]", "is not a choice such as"),
         (f"{GLOBAL}hydra: {{run: {{dir: x}}}}", "has settings of Hydra"),
@@ -210,7 +225,7 @@ def doubling(start, more):
 
 
 BELOW = {"deep": {"l0": "x" * 1024, "l1": "${.l0}" * 32, "l2": "${..deep.l1}" * 33}}
-DEEP = {f"l{at}": [f"${{l{at - 1}}}"] for at in range(400, 0, -1)}
+DEEP = {f"l{at}": [f"${{l{at - 1}}}"] for at in range(1200, 0, -1)}
 THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
 
 
@@ -221,6 +236,10 @@ def test_a_preset_that_unfolds_is_refused_before_it_is_resolved():
         (BELOW, "deep.l2 is longer than"),
         (DEEP, "lists and references are nested more than 128 deep"),
         (THROUGH, "${l1.x} passes through another reference, ${l0}: name the value itself"),
+        ({"l0": {"k" * 1024: 1}, "l1": ["${l0}"] * 1100}, "l1 is longer than"),
+        ({"l0": "${network.hidden.1}"}, "l0: Interpolation key 'network.hidden.1' not found"),
+        ({"l0": "${network.hidden.x}"}, "Index 'x' (str) is not an int"),
+        ({"l0": "${seed.0}"}, "node `seed` is not a container"),
         ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
     ):
         body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
@@ -246,8 +265,11 @@ def test_a_sweep_file_calls_nothing_and_its_jobs_are_counted_before_they_are_mad
     assert phrase in refused("run", "-m", "sweep=it.yaml")
 
 
+ENDLESS = [math.inf, -math.inf, math.nan]
+
+
 def test_a_plan_holds_the_config_of_every_job(here, config):
-    configs = [{**config, "seed": seed, "loss": {**config["loss"], "floor": math.inf}} for seed in range(100)]
+    configs = [{**config, "seed": seed, "loss": {**config["loss"], "floor": ENDLESS}} for seed in range(100)]
     del configs[1]["diagnostics"]
     jobs = [Job(f"{seed:03d}", "", [], "", "clicks", one) for seed, one in enumerate(configs)]
     written, found = write_plan(Plan("clicks", [], [], jobs, here, here), here), read_plan(here)
@@ -262,7 +284,8 @@ def test_a_plan_holds_the_config_of_every_job(here, config):
 def edit(here, monkeypatch):
     """A copy of `conf/`, in use. Returns: a function that edits it."""
     conf = shutil.copytree(composing.conf_dir(), here / "conf")
-    monkeypatch.setattr(composing, "conf_dir", lambda: conf)
+    for module in (composing, run_sweep):
+        monkeypatch.setattr(module, "conf_dir", lambda: conf)
     task = conf / "task" / "poisson_clicks.yaml"
     return lambda: task.write_text(task.read_text().replace("delay: 0.4", "delay: 0.2"))
 
@@ -278,6 +301,7 @@ def test_edited_presets_change_no_job_of_a_sweep(edit, monkeypatch):
     monkeypatch.setattr(job_module, "execute", instead)
     ended = tracetorch("run", "-m", *CLICKS, "seed=0,1", "output.dir=s")
     assert ended.exit_code == 3 and ran == [0.4, 0.4]
+    assert "the presets were edited during the sweep: task.delay has another value; all jobs ran with" in ended.stdout
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[2:] == [0.4, 0.4]
     message = "the presets have changed since the start of the sweep: task.delay has another value; it continues with"
@@ -290,11 +314,16 @@ def test_edited_presets_change_no_job_of_a_sweep(edit, monkeypatch):
 
 
 def test_what_has_changed_in_the_presets_is_a_clause(edit, here, config):
-    plan = Plan("clicks", [], [], [Job("000_", "", list(CLICKS), "", "clicks", config)], here, here)
+    typed = [*CLICKS, "task.seed=${seed}"]
+    plan = Plan("clicks", [], [], [Job("000_", "", typed, "", "clicks", config)], here, here)
     assert changed_since(plan, plan.jobs) == ""
     edit()
     assert changed_since(plan, plan.jobs) == "task.delay has another value"
-    (composing.conf_dir() / "task" / "poisson_clicks.yaml").unlink()
+    task = composing.conf_dir() / "task" / "poisson_clicks.yaml"
+    task.write_text("a: [")
+    fault = f"a file in {composing.conf_dir()} is not valid YAML: while parsing"
+    assert changed_since(plan, plan.jobs).startswith(f"they no longer compose ({fault}")
+    task.unlink()
     assert changed_since(plan, plan.jobs).startswith("they no longer compose (")
 
 

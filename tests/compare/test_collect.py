@@ -80,7 +80,7 @@ def test_values_that_no_run_writes_affect_no_other_run(tmp_path, value):
     ("content", "why"),
     [
         ('{"status": "completed", "summ', "run.json is broken: "),
-        ("[1]", "run.json"),
+        ("[1]", "run.json is broken: it is not a JSON object"),
         ('{"status": ["completed"]}', "status"),
         (b"\xff\xfe\x00", "broken"),
         ('{"status": "running"}', "without recording why"),
@@ -96,8 +96,9 @@ def test_a_broken_or_unfinished_run_is_left_out(tmp_path, content, why):
     found = read_run(folder)
     assert isinstance(found, LeftOut) and why in found.why and found.name == str(folder)
     assert "\n" not in found.why
-    with pytest.raises(NothingToCompareError, match="no run can be compared"):
-        compare([tmp_path])
+    for by in ((), ("rule",)):
+        with pytest.raises(NothingToCompareError, match="no run can be compared"):
+            compare([tmp_path], by=by)
 
 
 @pytest.mark.parametrize(

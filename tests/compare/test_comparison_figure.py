@@ -86,6 +86,7 @@ def test_groups_look_different_and_the_best_are_drawn(tmp_path, groups):
     figure = draw_comparison(found)
     shown, count = [" ".join(text.split()) for text in texts(figure)], min(groups, MOST_DRAWN)
     assert len({text for text in shown if "(n=1)" in text}) == count
+    assert "Lines: runs. A single run has no interval." in " ".join(shown)
     assert (f"Only the best {MOST_DRAWN} of {groups} groups" in " ".join(shown)) == (groups > MOST_DRAWN)
     looks = [(line.get_color(), line.get_marker()) for line in figure.axes[1].lines if line.get_marker() != "None"]
     assert len(set(looks)) == len(looks) == count

@@ -8,7 +8,7 @@ import yaml
 from tests.run_folders import NOTHING, run_folder, sweep
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.compare.groups import UnknownNameError, differing, labels, letters, show
-from tracetorch.compare.tables import of_differences, of_groups, of_pairs
+from tracetorch.compare.tables import first_lines, of_differences, of_groups, of_pairs
 
 
 def runs_of(found):
@@ -178,7 +178,8 @@ def test_up_to_eight_groups_are_compared_in_pairs_and_others_with_the_best(tmp_p
 
 def test_values_classes_labels_and_letters():
     assert [show(()), show(("1",)), show(("0.01", "0.1"))] == ["–", "1", "0.01, 0.1"]
-    assert show(tuple("1234567")) == "1, 2, 3, 4, … (7)"
+    assert (show(tuple("1234")), show(tuple("1234567"))) == ("1, 2, 3, 4", "1, 2, 3, 4, … (7)")
+    assert (first_lines("ab", 2), first_lines("abc", 2)) == (["a", "b"], ["a", "b", "and 1 more"])
     found = differing([[{"rule._target_": "a.Trace"}], [{"rule._target_": "b.Trace"}]])
     assert found == {"rule._target_": [("a.Trace",), ("b.Trace",)]}  # two classes of one name
     assert labels({}, 2) == ["", ""] and labels({"a": [("1",), ("1",), ("2",)]}, 3) == ["", "", "a=2"]

@@ -24,11 +24,13 @@ def close(found, wanted):
 
 @each(LOSSES)
 def test_the_signal_is_the_gradient_of_the_loss(row):
-    out = P.clone().requires_grad_()
-    for target in (INDICES, SOFT, normal(BATCH, CLASSES)):
-        loss, signal = row.make(out, target)
-        close(signal.detach(), torch.autograd.grad(loss, out)[0])
-        assert loss.shape == () and signal.shape == out.shape and signal.dtype == out.dtype
+    for rows in ((BATCH,), (1,), (2, 2)):
+        part = slice(math.prod(rows))
+        out = P[part].view(*rows, CLASSES).clone().requires_grad_()
+        for target in (INDICES, SOFT, normal(BATCH, CLASSES)):
+            loss, signal = row.make(out, target[part].view(*rows, *target.shape[1:]))
+            close(signal.detach(), torch.autograd.grad(loss, out)[0])
+            assert loss.shape == () and signal.shape == out.shape and signal.dtype == out.dtype
     loss, signal = row.make(P, INDICES)
     assert not loss.requires_grad and not signal.requires_grad
 

@@ -155,15 +155,15 @@ OUTPUT, UPCOMING = LOGITS, normal(BATCH, ACTIONS, seed=1)  # the last of each is
 ACTION, OVER = torch.tensor([0, 2, 1]), torch.tensor([False, True, False])
 
 
-@pytest.mark.parametrize("critic", [0.0, 0.7])
-def test_actor_critic_gives_the_gradients_of_td_and_policy_and_ignores_values_after_an_end(critic):
+@pytest.mark.parametrize(("critic", "discount"), [(0.0, 1.0), (0.7, 0.9), (0.7, 0.0)])
+def test_actor_critic_gives_the_gradients_of_td_and_policy_and_ignores_values_after_an_end(critic, discount):
     def judged(upcoming):
         loss.observe(OUTPUT, ACTION)
         return loss(REWARD, OVER, upcoming)
 
-    loss, output = ActorCritic(discount=0.9, unit=5.0, critic=critic, entropy=0.1, uniform=0.2), OUTPUT.clone()
+    loss, output = ActorCritic(discount=discount, unit=5.0, critic=critic, entropy=0.1, uniform=0.2), OUTPUT.clone()
     value, signal = judged(UPCOMING)
-    error = REWARD + 0.9 * 5 * UPCOMING[:, -1] * ~OVER - 5 * OUTPUT[:, -1]
+    error = REWARD + discount * 5 * UPCOMING[:, -1] * ~OVER - 5 * OUTPUT[:, -1]
     torch.testing.assert_close(-loss.modulation * BATCH, error)
     p, estimate = torch.softmax(output.requires_grad_()[:, :-1], -1), 5 * output[:, -1]
     log, worth = p.log().gather(1, ACTION[:, None])[:, 0], 0.2 * (3 * p).log().mean(-1) - 0.1 * (p * p.log()).sum(-1)
@@ -183,7 +183,9 @@ def test_actor_critic_gives_the_gradients_of_td_and_policy_and_ignores_values_af
         (Reflect, {"mixture": [0.0]}, "a weight above 0"),
         (Reflect, {"uniform": -1}, "entropy and uniform must be at least 0"),
         (Reflect, {"entropy": math.inf}, "entropy and uniform must be at least 0 and finite"),
+        (Reflect, {"uniform": math.inf}, "entropy and uniform must be at least 0 and finite"),
         (Reflect, {"mixture_rate": -1}, "mixture_rate must be at least 0"),
+        (Reflect, {"mixture_rate": math.inf}, "mixture_rate must be at least 0 and finite"),
         (Reflect, {"at": "membrane"}, 'at must be "logits" or "output"'),
         (ActorCritic, {"discount": 1.1}, "discount must lie between 0 and 1, got 1.1"),
         (ActorCritic, {"discount": -0.1}, "discount must lie between 0 and 1"),

@@ -82,7 +82,7 @@ def test_traces_and_membranes_decay_to_zero_in_silence_without_denormal_numbers(
     finally:
         torch.set_num_threads(before)
     assert not any(layer.state.trace.any() or layer.state.neuron.membrane.any() for layer in net)
-    assert 5e-324 * 1.0 > 0, "and elsewhere such numbers are what they were"
+    assert float("5e-324") * 1.0 > 0, "and elsewhere such numbers are what they were"
 
 
 EVENTS = [
@@ -121,7 +121,7 @@ def test_state_aside_restores_the_state_and_a_state_that_was_read_never_changes(
     before, shown = net.save_state(), net[0].state
     with state_aside(net):
         net.run(xs, reduce="mean")
-        read = net[0].state if "read" in meanwhile else shown
+        read = net[1].state if "read" in meanwhile else shown
         then = read.trace.clone()
         if "runs" in meanwhile:
             net.run(xs, reduce="mean")
@@ -132,3 +132,16 @@ def test_state_aside_restores_the_state_and_a_state_that_was_read_never_changes(
         net.reset()
         net.run(xs, reduce="mean")
     assert torch.equal(read.trace, then) and torch.equal(shown.trace, before["0.trace"])
+
+
+def test_state_aside_of_a_new_network_and_of_an_output_that_is_used_later():
+    net, xs = Sequential(LIF(6, 9), LIS(9, 3)), torch.rand(7, 4, 6)
+    with state_aside(net):
+        pass
+    assert net.save_state() == {}
+    net.run(xs)
+    with state_aside(net):
+        net.reset()
+        output = net.run(xs, reduce="mean")
+    with pytest.raises(RuntimeError, match="has changed since this output was computed"):
+        output.sum().backward()

@@ -56,6 +56,10 @@ def test_a_layer_may_have_no_weights_and_constants_that_differ_by_channel():
     assert ran[:, :, 0].any() and not ran[:, :, 1].any()
     layer.reset()
     assert torch.equal(torch.stack([layer(x).detach() for x in xs]), ran)
+    wave = LIF(nn.Conv1d(6, 2, 3), threshold=torch.tensor([[0.2], [50.0]])).double()
+    wave.weight.data.abs_()
+    ran = wave.run(xs[:, :, 0])
+    assert ran[:, :, 0].any() and not ran[:, :, 1].any()
     net = Sequential(convolutional(), LI(nn.AvgPool2d(2)).double(), LIS(2, 3).double())  # which takes one dimension
     outputs = net.run(xs, reduce="mean")
     outputs.log()[:, 0].sum().backward()
@@ -64,13 +68,23 @@ def test_a_layer_may_have_no_weights_and_constants_that_differ_by_channel():
     assert net[0].weight.grad.any() and [*net[1].connection.parameters()] == []
 
 
+def test_a_convolution_takes_images_of_another_size_after_a_reset():
+    layer, large = convolutional(), torch.ones(2, BATCH, 1, 8, 8).double()
+    layer.run(images())
+    with pytest.raises(ValueError, match=r"state for input of shape \(1, 6, 6\), got \(1, 8, 8\): call net\.reset\(\)"):
+        layer.run(large)
+    layer.reset()
+    assert torch.equal(layer.run(large), convolutional().run(large))
+
+
 def test_rules_train_any_connection_or_refuse_it():
     learner = BPTT(Sequential(convolutional(), LIS(8, 3).double()))
     learner.forward(images(), reduce="mean")
     learner.backward(normal(BATCH, 3))
     assert learner.net[0].weight.grad.any()
+    others = Masked(6, 8), parametrizations.weight_norm(nn.Linear(6, 8))
     for rule in (EProp, OTTT, ThreeFactor):
-        for net in (learner.net, Sequential(LIF(Masked(6, 8)), LIS(8, 3))):
+        for net in (learner.net, *(Sequential(LIF(other), LIS(8, 3)) for other in others)):
             with pytest.raises(ValueError, match=r"would train LIF\(.* wrongly: it needs a torch.nn.Linear"):
                 rule(net)
 
@@ -86,6 +100,8 @@ REFUSED = [
     (lambda: run(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())), ValueError, "is not linear in its input"),
     (lambda: run(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout())), ValueError, "is random"),
     (lambda: run(nn.MaxPool2d(2)), ValueError, "is not linear in its input"),
+    (lambda: Sequential(convolutional(), LIS(9, 3)).run(images()), ValueError, r"takes 9 inputs, got the shape \(8,\)"),
+    (lambda: LIF(nn.Conv2d(1, 2, 3)).own_state(2), RuntimeError, "has seen no input yet: the shape of its state"),
     (lambda: run(nn.Conv2d(3, 2, 3)), ValueError, r"cannot take input of shape \(batch, 1, 6, 6\)"),
     (lambda: LIF(Squared(4, 3))(torch.rand(2, 4)), ValueError, "is not linear in its input"),
     (lambda: LIF(nn.Conv2d), TypeError, "make an instance of it: Conv2d"),
@@ -174,6 +190,7 @@ def test_the_name_of_a_computed_weight_trains_what_computes_it(name, trained):
 
 
 def test_constants_have_the_values_that_were_given_or_set():
+    torch.manual_seed(0)
     decay, threshold = torch.tensor([0.3, 0.5, 0.9, 0.99]), torch.tensor([0.5, 1, 2, 30.0])
     layer = LIF(IN, OUT, decay=decay, threshold=threshold, trace_decay=torch.full((IN,), 0.7))
     groups = LIF(IN, OUT, decay=[0.6, 0.9], bias=True)

@@ -145,8 +145,9 @@ def test_a_loss_backward_and_a_signal_give_the_same_gradient_to_a_shared_weight(
     assert_same_gradients(net, explicit)
 
 
-def test_the_input_gradient_is_weighted_by_the_trace_and_summed_for_rates():
-    layer, xs, signal = LI(IN, OUT, decay=0.8).double(), normal(6, BATCH, IN).requires_grad_(), normal(BATCH, OUT)
+@pytest.mark.parametrize("decay", [0.8, [0.7, 0.9]], ids=["one", "groups"])
+def test_the_input_gradient_is_weighted_by_the_trace_and_summed_for_rates(decay):
+    layer, xs, signal = LI(IN, OUT, decay=decay).double(), normal(6, BATCH, IN).requires_grad_(), normal(BATCH, OUT)
     layer.run(xs, reduce="mean").backward(signal)
     torch.testing.assert_close(xs.grad.sum(dim=0), layer.backward(signal))
     torch.testing.assert_close(xs.grad[:-1], 0.8 * xs.grad[1:])

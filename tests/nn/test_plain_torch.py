@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tests.common import BATCH, IN, OUT, normal, spikes
@@ -63,6 +63,7 @@ def test_functional_call_uses_the_parameters_it_is_given():
     assert torch.equal(net(spikes()[0]), wanted)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # of torch itself
 def test_the_rate_is_differentiated_by_torch_func_as_by_autograd():
     decay, threshold = torch.tensor(0.9).double(), torch.tensor(1.0).double()
     current = normal(7).requires_grad_()
@@ -71,6 +72,7 @@ def test_the_rate_is_differentiated_by_torch_func_as_by_autograd():
     (second,) = torch.autograd.grad(first.sum(), current)
     rate_of = lambda i: F.lif_rate(i, decay, threshold)  # noqa: E731
     assert torch.equal(vmap(grad(rate_of))(current), first)
+    torch.testing.assert_close(jvp(rate_of, (current,), (2 * current,))[1], 2 * current * first)
     torch.testing.assert_close(vmap(grad(grad(rate_of)))(current), second)
 
 
@@ -107,11 +109,12 @@ def test_backward_uses_weights_that_were_written_after_the_run(width):
 
 
 def test_half_precision_runs_on_a_cpu_one_step_at_a_time():
-    layer = LIF(4, 3, decay=[0.5] * 3).to(torch.bfloat16)
-    torch.nn.init.constant_(layer.weight, 1.0)
-    x = torch.full((1, 4), 0.125, dtype=torch.bfloat16)
-    assert [layer(x).tolist() for _ in range(3)] == [[[0.0] * 3]] * 3  # 0.5, 0.75, 0.875
-    assert [layer(4 * x).tolist() for _ in range(2)] == [[[1.0] * 3]] * 2
+    for layer in (LIF(4, 3, decay=[0.5] * 3), LIF(nn.Sequential(nn.Linear(4, 3, bias=False)), decay=0.5)):
+        for weight in layer.to(torch.bfloat16).connection.parameters():
+            torch.nn.init.constant_(weight, 1.0)
+        x = torch.full((1, 4), 0.125, dtype=torch.bfloat16)
+        assert [layer(x).tolist() for _ in range(3)] == [[[0.0] * 3]] * 3  # 0.5, 0.75, 0.875
+        assert [layer(4 * x).tolist() for _ in range(2)] == [[[1.0] * 3]] * 2
 
 
 def patterns() -> tuple[torch.Tensor, torch.Tensor]:

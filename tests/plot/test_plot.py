@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 from matplotlib.text import Text
 
+import tracetorch as tt
 from tests import drawings
-from tests.drawings import CLASSES, EVIDENCE, GRADIENTS, HELD_OUT, LIFE, RECORDS, RIGHT, SPIKES, WEIGHTS, network, texts
+from tests.drawings import (
+    CLASSES,
+    EVIDENCE,
+    GRADIENTS,
+    HELD_OUT,
+    LIFE,
+    RECORDS,
+    RIGHT,
+    SPIKES,
+    WEIGHTS,
+    described,
+    network,
+)
 from tracetorch import plot
+from tracetorch.plot import Axis, Curve, Entry, Mark, Panel, Series, Tried
 
 EVERY = {
     "raster": lambda: plot.raster({"input": SPIKES, "hidden": SPIKES * 0}, dt=0.001, marks={"clicks": (0, 0.03)}),
@@ -33,36 +48,77 @@ EVERY = {
     "returns": lambda: plot.returns(drawings.REWARDS),
     "episode": drawings.episode,
 }
-EXPECTED = {
-    "lifetime": ["reward (running average)", "memory (MiB)", "decisions, of 70 time steps each", "reversal"],
-    "policy": ["left", "right", "action", "reward 1", "reward 0", "reversal"],
-    "recovery": ["time to recover (decisions)", "reward (fastest average)", "recovered", "before the reversal"],
-    "raster": ["time (ms)", "neuron", "input, 146 Hz", "hidden, 0 Hz", "no spikes", "clicks"],
-    "membrane": ["time (steps)", "membrane (a.u.)", "θ", "neuron 5, 0.12 spikes per step"],
-    "learning_curves": ["updates", "accuracy (fraction correct)", "ideal\nobserver", "a", "b", "validation", "1", "2"],
-    "learning": ["updates", "loss", "accuracy (fraction correct)", "train", "validation", "half-life (updates)", "100"],
-    "gradient": ["updates", "cosine with BPTT's gradient", "norm, relative to BPTT's gradient", "chance",
-                 "layer 0, weight", "layer 0, decay (correct sign: 33 %)", "layer 1, bias", "the same\nlength"],
-    "distributions": ["weight", "decay (per step)", "half-life (steps)", "threshold θ (a.u.)", "layer 0: LIF 12 → 6",
-                      "layer 1: LIS 6 → 3", "no threshold", "input trace", "0.90", "share (%)"],
-    "receptive_fields": ["weight", "strongest 4 of 6 neurons"],
-    "confusion": ["true class", "predicted class", "share of true class (%)", "two", "0.0 % correct (n = 6)", "2"],
-    "psychometric": ["log rate ratio γ", "P(choose right)", "network (n = 6, 95 % interval)", "ideal observer"],
-    "accuracy_curve": ["delay (s)", "correct (%)", "chance", "network (n = 6, 95 % interval)", "ideal observer"],
-    "accuracy_map": ["duration (s)", "|log rate ratio γ|", "correct (%)", "network: 66.7 %", "ideal observer: 78.1 %"],
-    "returns": ["episodes, in 40 actions per environment", "return (mean over episodes)",
-                "during training", "validation, greedy", "test, greedy"],
-    "episode": ["time (steps): a whole episode, 4 actions of 10 steps each", "membrane\n(a.u.)", "θ", "p(action)",
-                "action", "action 0", "action 1", "layer 0, LIF, 0.15 spikes per step", "neuron", "channel",
-                "neurons 0 (purple), 2 (orange), 5 (light blue)", "input, from 0 (white) to 2 (black)"],
-}  # fmt: skip
+ROWS, MANY = torch.arange(60.0), torch.linspace(-2, 2, 240)
+READOUT = ("layer 1, LIS", torch.stack([ROWS / 60, 1 - ROWS / 60], dim=1)[:40])
+CURVE = Curve(ROWS.numpy(), ROWS.numpy() / 60, ROWS.numpy() / 80, ROWS.numpy() / 50, ROWS.numpy() < 40)
+ENTRIES = [
+    Entry("rule=trace, lr=0.1", (0.7, 0.8), 0.75, (0.7, 0.8), CURVE),
+    *(Entry(f"a longer name, in two lines of {at}" * 2, (at / 10,), at / 10, None, None) for at in range(8)),
+]
+MARKS = [
+    Mark(1.0, 0.5, None, (0.4, 0.6), [(1.0, 0.4), (1.0, 0.6)]),
+    Mark(30.0, 0.9, (20.0, 40.0), (0.7, 1.2), [(30.0, 0.9)]),
+]
+PANELS = [Panel("clicks", [Series("trace", MARKS), Series("bptt", MARKS[:1])], 0.5)]
+PANELS += [Panel("cues", [Series("trace", MARKS[1:])], None)] * 3
+AXES = [Axis("optimizer.lr", (1e-4, 0.1), log=True), Axis("hidden", (0, 2), names=("[32]", "[64]", "[64, 64]"))]
+AXES += [Axis("decay", (0.5, 1.0)), Axis("steps", (1, 40), whole=True), Axis("rate", (1, 20), log=True)]
+TRIED = [
+    Tried(at, [0.5, 0.8, 0.2, None][at % 4], ["completed", "pruned"][at % 2], [(at + 1) / 1000, at % 3, 0.7, at, 3])
+    for at in range(8)
+]
+MANY_RETURNS = [{"update": at, "split": "train", "return": at % 3, "episodes": 40 * at} for at in range(1, 31)]
+LONG_LIFE = [{**LIFE[at % 2], "update": 100 * at + 100} for at in range(1500)]
+MORE = {
+    "raster and readout": lambda: plot.raster(
+        {"input": SPIKES},
+        dt=None,
+        readout=READOUT,
+        names=["no", "yes"],
+        marks={"cue": (0, 3), "go": (38, 50)},
+        neurons=3,
+    ),
+    "raster of seconds": lambda: plot.raster(
+        {"input": SPIKES.repeat(1, 40)}, dt=0.1, readout=("x", SPIKES.repeat(1, 2))
+    ),
+    "membrane in ms": lambda: plot.membrane(SPIKES[:1] - 0.5, SPIKES[:1], 0.7, dt=0.001, neurons=1),
+    "episode in ms": lambda: drawings.episode(
+        threshold=torch.linspace(0.5, 1.5, 6), dt=0.001, names=["no", "yes"], whole=False, neurons=2
+    ),
+    "many curves": lambda: plot.learning_curves(
+        ROWS, {"a": ROWS.tolist(), "b": (ROWS / 2).tolist()}, half_lives=(2, 10, 99)
+    ),
+    "long returns": lambda: plot.returns(MANY_RETURNS),
+    "life without memory": lambda: plot.lifetime([{**row, "memory_bytes": None} for row in LIFE]),
+    "long policy": lambda: plot.policy(LONG_LIFE),
+    "one layer": lambda: plot.distributions(tt.nn.LI(4, 2, decay=0.99, trace_decay=0.5)),
+    "many classes": lambda: plot.confusion(ROWS % 25, ROWS // 3, [f"class {at}" for at in range(25)]),
+    "bins": lambda: plot.psychometric(MANY, MANY > 0.3),
+    "accuracy over a decade": lambda: plot.accuracy_curve(ROWS + 1, ROWS > 20, ideal=ROWS / 60, chance=0.1, xlabel="n"),
+    "map of bins": lambda: plot.accuracy_map(MANY > 0, MANY, MANY.roll(7) + 2),
+    "recall": lambda: plot.recall(torch.tensor([1.0, 0.25, 0.5])),
+    "comparison": lambda: plot.comparison(ENTRIES, of_curves="accuracy", of_values="final", note="n " * 90),
+    "comparison of values": lambda: plot.comparison(ENTRIES[1:3], of_curves="accuracy", of_values="final"),
+    "scatter": lambda: plot.scatter(PANELS, of_x="delay (s)", of_y="accuracy", connected=True, share=True, note="Bars"),
+    "scatter of numbers": lambda: plot.scatter(PANELS[:1], of_x="memory", of_y="loss", connected=False),
+    "search": lambda: plot.search(TRIED, AXES, metric="accuracy"),
+    "search for the least": lambda: plot.search(TRIED[2:4], AXES[:0], metric="loss", maximize=False),
+}
+SHOWN = Path(__file__).with_name("figures.txt")
+
+
+@pytest.mark.parametrize("name", [*EVERY, *MORE])
+def test_a_figure_shows_what_it_showed(name) -> None:
+    """After a change that is meant, `python -m tests.plot.test_plot` writes what the figures show now."""
+    expected = dict(part.split("\n", 1) for part in SHOWN.read_text(encoding="utf-8").split("== ")[1:])
+    assert described((EVERY | MORE)[name]()) == expected[name]
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_figure_is_labelled_readable_and_repeats_byte_for_byte(name, tmp_path) -> None:
     before = dict(matplotlib.rcParams)
     fig = EVERY[name]()
-    assert not set(EXPECTED[name]) - set(texts(fig))
+    fig.draw_without_rendering()
     assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 7
     assert fig.get_figwidth() <= 7
     assert dict(matplotlib.rcParams) == before, "the style leaked"
@@ -129,3 +185,8 @@ def test_a_wrong_argument_is_refused_in_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+if __name__ == "__main__":
+    figures = (f"== {name}\n{described(draw())}" for name, draw in (EVERY | MORE).items())
+    SHOWN.write_text("".join(figures), encoding="utf-8")

@@ -68,6 +68,8 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
         rule.forward(spikes()[:0])
     with pytest.raises(ValueError, match=r"expects \(time, batch, features\)"):
         rule.forward(spikes()[:, 0])
+    with pytest.raises(ValueError, match=r"expects a (chunk|step) of shape"):
+        rule.forward(spikes()[..., :5])
     for graph in (True, False):
         with torch.set_grad_enabled(graph), pytest.raises(ValueError, match=r"window=1000 (needs|must)"):
             rule.forward(spikes(), reduce="mean", window=1000)
@@ -75,9 +77,11 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
     with pytest.raises(ValueError, match=r"expect(s|ed) a signal of shape \(3, 4\), got \(3, 5\)"):
         rule.backward(normal(BATCH, OUT + 1))
     rule.backward(normal(BATCH, OUT))
-    if not rule.is_online:
+    for forget in () if rule.is_online else (lambda: None, rule.reset, torch.no_grad()(lambda: rule.forward(spikes()))):
+        forget()
         with pytest.raises(RuntimeError, match="nothing was run since the last learning moment"):
             rule.backward(normal(BATCH, OUT))
+        rule.forward(spikes())
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,8 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
     [
         (partial(BPTT, surrogate="sigmoid"), "surrogate must be one of fast_sigmoid, arctan, triangle, got 'sigmoid'"),
         (partial(BPTT, window=0), "window must be a whole number of steps, at least 1, or None, got 0"),
+        (partial(BPTT, window=1.5), "window must be a whole number of steps, at least 1, or None, got 1.5"),
+        (partial(TruncatedBPTT, k=None), "k must be a whole number of steps, at least 1, got None"),
         (partial(TruncatedBPTT, k=0), "k must be a whole number of steps, at least 1, got 0"),
         (partial(TruncatedBPTT, k=1.5), "k must be a whole number"),
         (partial(EProp, surrogate=Triangle(through_reset=True)), "through_reset=True is for BPTT"),

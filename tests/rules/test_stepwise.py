@@ -180,6 +180,25 @@ def test_a_masked_reset_clears_the_eligibilities_of_its_samples(between):
         assert_close(found[name], value)
 
 
+def test_saved_eligibilities_stay_as_they_are_while_the_rule_that_saved_or_loaded_them_goes_on():
+    rule, found = EProp(grouped()), []
+    for part in spikes()[:16].split(8):
+        rule.forward(part, reduce="mean")
+        learn(rule)
+    saved, state = rule.state_dict(), rule.net.save_state()
+    before = str(saved)
+    for other in (rule, EProp(grouped())):
+        other.load_state_dict(saved)
+        other.net.load_state(state)
+        other.net.zero_grad()
+        other.reset(torch.tensor([False, True, False]))
+        other.forward(spikes()[16:], reduce="mean")
+        learn(other)
+        assert str(saved) == before
+        found.append(gradients(other.net)[WEIGHT])
+    assert_close(*found)
+
+
 def test_a_refused_input_or_signal_changes_nothing():
     def errors(rule):
         with pytest.raises(ValueError, match=r"expected a signal of shape \(3, 4\), got \(3, 1\)"):

@@ -74,9 +74,15 @@ OTHER = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
 MISFIT = "layers.0.connection.weight has the shape (6, 4) in it, and (5, 4) in this network"
 
 
+def doubled(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("other/data.pkl", b"N.")
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
+        (doubled, "is damaged (ValueError)"),
         (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "is damaged (BadZipFile)"),
         (lambda path: torch.save({"net": print}, path), "is damaged (ValueError)"),
         (

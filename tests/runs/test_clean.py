@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import tracetorch
 from tracetorch.compare.collect import find_runs
-from tracetorch.runs.cleanup import remove
+from tracetorch.runs.cleanup import RemovableRun, remove
 from tracetorch.runs.lock import Lock
 
 DAY = 86400
@@ -72,7 +72,9 @@ def many(outputs):
         ("--unfinished", {"interrupted", "killed"}),
         ("--older-than 7d --keep-best 1", {"good", "higher", "failed-long-ago"}),
         ("--failed --older-than 7d --keep-best 3", {"failed-long-ago"}),
-        ("--older-than 12h", {*OLD, "good", "better", "higher", "lower", "other"}),
+        ("--older-than 24h", {*OLD, "good", "better", "higher", "lower", "other"}),
+        ("--older-than 1440m", {*OLD, "good", "better", "higher", "lower", "other"}),
+        ("--older-than 4w", {"failed-long-ago", "good", "better", "higher", "lower", "other"}),
     ],
 )
 def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(many, words, gone):
@@ -157,6 +159,16 @@ def test_a_removal_that_was_cut_short_leaves_nothing_that_passes_for_a_run(outpu
     lock = Lock(half)
     assert NOTHING in clean("--unfinished")  # its process is at work
     lock.release()
-    assert f"{half.name} (half removed" in clean("--unfinished")
+    assert f"{half.name} (half removed, new, 0.0 MiB)" in clean("--unfinished")
     assert "1 of 1 runs removed" in clean("--unfinished", "--yes")
     assert list(outputs.iterdir()) == []
+
+
+def test_the_age_is_in_days_or_hours_and_the_size_in_mebibytes(outputs):
+    hours = {1.9: "new", 2: "2 hours old", 47.9: "48 hours old", 48: "2 days old"}
+    assert {age: RemovableRun(outputs, "failed", 3600 * age, 0.0).age for age in hours} == hours
+    (run(outputs, "old", days=3) / "weights.pt").write_bytes(bytes(3 << 20))
+    os.utime(outputs / "clicks" / "old", (time.time() - 3 * DAY,) * 2)
+    assert "outputs/clicks/old (failed, 3 days old, 3.0 MiB) 1 runs, 3.0 MiB" in clean("--failed")
+    os.utime(outputs / "clicks" / "old" / "run.json")  # the last write counts
+    assert NOTHING in clean("--failed", "--older-than", "1d")

@@ -24,7 +24,8 @@ from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, write_whole
 from tracetorch.runs import BusyError, Run, RunFolder
 from tracetorch.runs.cleanup import choose
-from tracetorch.runs.ending import Interrupt
+from tracetorch.runs.ending import Interrupt, sentence, where
+from tracetorch.runs.identity import name_of
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
 from tracetorch.tasks import Patterns
@@ -84,6 +85,15 @@ def test_any_error_of_a_part_fails_the_run_and_names_its_line(here, error, phras
     assert phrase in str(refused.value) and "counts as failed" not in str(refused.value) and not Path("q").exists()
 
 
+def test_an_error_inside_of_the_library_names_the_function_of_the_library():
+    with pytest.raises(AttributeError) as caught:
+        name_of(3)
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next  # as if the library itself had called it
+    origin = f"name_of (identity.py, line {name_of.__code__.co_firstlineno + 2})"
+    assert sentence(caught.value) == f"AttributeError: 'int' object has no attribute 'rpartition' in {origin}"
+    assert (where(caught.value), where(caught.value, ours=False)) == (origin, "")
+
+
 PART = """
 from tracetorch.tasks import Patterns
 class Part(Patterns):
@@ -95,6 +105,12 @@ class Part(Patterns):
     ("verb", "name", "get", "said"),
     [
         ("run", "metrics", "lambda _: ()", "Part.metrics must be names such as ('accuracy',), at least one; it is ()"),
+        (
+            "run",
+            "metrics",
+            "lambda _: (3,)",
+            "Part.metrics must be names such as ('accuracy',), at least one; it is (3,)",
+        ),
         ("run", "batch_size", "lambda self: 'many'", "Part.batch_size must be a whole number; it is 'many'"),
         ("run", "batch_size", "lambda self: exit(0)", "Part.<lambda> (endings_part.py, line 4) called sys.exit(0)"),
         ("tune", "input_size", "lambda self: {}[1]", "KeyError: 1 in Part.<lambda> (endings_part.py, line 4)"),

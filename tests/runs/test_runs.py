@@ -4,6 +4,7 @@ import csv
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,7 @@ def test_what_a_run_writes_and_what_its_listener_hears(tmp_path):
     assert (facts["experiment"], facts["summary"]["accuracy"], facts["pid"]) == ("tiny", 0.5, os.getpid())
     assert facts["summary"]["wall_seconds"] >= facts["timings"]["train_seconds"] >= 0
     assert facts["summary"]["peak_memory_bytes"] > 2**20 and facts["versions"]["torch"] == torch.__version__
+    assert facts["versions"]["numpy"] == np.__version__
     assert (run.folder.path / "config.yaml").read_text() == "seed: 3\n"
     assert not (run.folder.path / "error.txt").exists()
     assert heard == [

@@ -43,3 +43,5 @@ def test_the_x_axis_of_its_figure_is_labelled_with_the_surplus_of_cues():
     trials = batch.conditions | {"prediction": batch.target}
     (axes,) = task.figures(trials)["psychometric"].axes
     assert axes.get_xlabel() == "cues on the right − cues on the left"
+    points = axes.containers[0].lines[0].get_xydata()
+    assert len(points) > 2 and ((points[:, 0] > 0) == points[:, 1]).all()

@@ -95,3 +95,8 @@ def test_sequential_digits_have_the_order_of_mnist_and_the_same_spikes_in_any_ba
     small, large = SequentialMNIST(batch_size=10, levels=2, **given).train_batch(3), parts.train_batch(0)
     assert torch.equal(large.conditions["digit"][30:], small.conditions["digit"])
     assert torch.equal(large.xs.dense()[:, 30:], small.xs.dense())
+
+
+def test_the_confusion_matrix_has_a_row_for_each_target():
+    figure = MNIST().figures({"target": torch.tensor([3]), "prediction": torch.tensor([5])})["confusion"]
+    assert figure.axes[0].images[0].get_array()[3, 5] == 100

@@ -115,8 +115,16 @@ def test_figures_have_the_ideal_observer_and_different_delays_and_the_example_ha
         figures = task.figures(task.score(torch.nn.functional.one_hot(batch.target, 2).float(), batch))
         assert ("delay" in figures) is drawn and {"psychometric", "accuracy_map"} <= set(figures)
     (curve,) = (line.get_ydata() for line in figures["psychometric"].axes[0].lines if len(line.get_ydata()) == 61)
-    best = float(task.ideal_accuracy(torch.tensor(2.0), torch.tensor(0.5)))
+    other, best = task.ideal_accuracy(torch.tensor([0.5, 2.0]), torch.tensor(0.5)).tolist()
     assert [curve[0], curve[30], curve[60]] == pytest.approx([1 - best, 0.5, best])
+    network, ideal = figures["accuracy_map"].axes[:2]
+    ticks = [[label.get_text() for label in axis.get_ticklabels()] for axis in (network.xaxis, network.yaxis)]
+    assert ticks == [["0.5"], ["0.5", "2"]] and network.images[0].get_array().tolist() == [[100], [100]]
+    assert ideal.images[0].get_array().ravel().tolist() == pytest.approx([100 * other, 100 * best])
+    (axes,) = figures["delay"].axes
+    points, over = axes.containers[0].lines[0].get_xydata(), batch.conditions["delay"].unique()
+    assert points[:, 0] == pytest.approx(over.numpy()) and (points[:, 1] == 1).all()
+    assert axes.get_xlabel() == "delay (s)" and "ideal observer" in [line.get_label() for line in axes.lines]
     long, none = (PoissonClicks(delay=delay, duration=[0.2]).example()[1] for delay in (2.0, 0.0))
     assert long == {"clicks": (0, 20), "delay": (20, 220), "cue": (220, 230)}
     assert none == {"clicks": (0, 20), "cue": (20, 30)}

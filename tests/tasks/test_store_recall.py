@@ -52,3 +52,11 @@ def test_the_shortcuts_have_their_computed_accuracies(intervals, distractors, la
     assert task.summary(batch.conditions) == pytest.approx(wanted, abs=4 * 0.5 / 4000**0.5)
     ties = batch.conditions["majority_accuracy"] == 0.5  # of four values
     assert float(ties.float().mean()) == pytest.approx(6 / 16 if intervals == 5 else 0, abs=0.03)
+
+
+def test_its_figure_has_the_accuracy_over_the_distractors():
+    task = StoreRecall(batch_size=60, intervals=4, distractors=[0, 2])
+    batch = task.train_batch(0)
+    correct = (batch.conditions["distractors"] == 2).float()
+    (axes,) = task.figures(batch.conditions | {"accuracy": correct})["distractors"].axes
+    assert axes.containers[0].lines[0].get_xydata().tolist() == [[0, 0], [2, 1]]

@@ -6,7 +6,9 @@ from functools import partial
 from inspect import signature
 
 import pytest
+import yaml
 
+from tracetorch.cli.adapter import conf_dir
 from tracetorch.tasks import MNIST, CueAccumulation, Gym, Patterns, PoissonClicks, SequentialMNIST, StoreRecall
 from tracetorch.tasks.wrappers import Blocks, ContextSchedule
 
@@ -46,6 +48,28 @@ COUNTS = [
 def test_a_fraction_is_no_count(task, name):
     with pytest.raises(TypeError, match=f"^{name} must be a whole number, got 1.5$"):
         task(**{name: 1.5})
+
+
+def parts_of(node):
+    """A preset and the parts inside of it."""
+    return [node, *(part for value in node.values() if isinstance(value, dict) for part in parts_of(value))]
+
+
+PRESETS = [part for path in (conf_dir() / "task").glob("*.yaml") for part in parts_of(yaml.safe_load(path.read_text()))]
+
+
+@pytest.mark.parametrize("task", [*list(LEAST)[:-1], Blocks], ids=lambda task: task.__name__)
+def test_a_default_in_python_is_the_value_in_a_preset(task):
+    if task is Gym:
+        pytest.importorskip("gymnasium", reason="the extra rl is not installed")
+    presets = [part for part in PRESETS if part.get("_target_") == f"tracetorch.tasks.{task.__name__}"]
+    for name, option in signature(task).parameters.items():
+        default = list(option.default) if isinstance(option.default, tuple) else option.default
+        if name == "seed":
+            assert default == 0
+        elif name not in ("task", "options"):
+            assert default in [part.get(name) for part in presets], name
+    task(*[MNIST()] if task is Blocks else [])  # the defaults fit together
 
 
 SPLIT = partial(MNIST, validation_digits=200)

@@ -160,7 +160,7 @@ NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
         (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one correct class in each trial"),
         (
             lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1),
-            "MNIST shows too few of the",
+            r"MNIST shows too few of the classes \[\d, \d\] in 5000 batches",
         ),
         (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
         (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),

@@ -70,6 +70,7 @@ def test_with_rewards_a_layer_without_gradient_is_named_only_if_another_has_one(
 def test_a_value_that_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter():
     net, _ = trained()
     check_loss(0.5, 7, net)
+    check_loss(0.5, 7, trained(LIF(6, 1), LIS(1, 3))[0])
     with pytest.raises(
         TrainingError, match="update 7: the loss is -inf, although the input and all weights are finite"
     ):

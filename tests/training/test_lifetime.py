@@ -134,7 +134,10 @@ class Ending(rules.Trace):
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),
         ({"rule": Ending}, "Ending needs sequences with an end"),
+        ({"teach_every": 0.5}, "train.teach_every must be at least 1 and finite, got 0.5"),
         ({"averages": (5, 0)}, "of at least 1 decision"),
+        ({"updates": 0}, "train.updates must be at least 1, got 0"),
+        ({"steps": 0}, "train.steps must be at least 1, got 0"),
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
         ({"updates": None, "schedule": "cosine"}, "lowers the learning rate until the end, and this run has no end"),
     ],
@@ -155,9 +158,9 @@ def test_a_nan_reward_is_reported_with_its_environment(tmp_path):
         reinforce(tmp_path, task=Broken())
 
 
-def life_of(scores, switches, *, averages=(1,), share=0.9, chance_level=None):
+def life_of(scores, switches, *, averages=(1,), share=0.9, **options):
     """The life, and its records, of these scores of action 0; the task changes after the decisions in `switches`."""
-    life = Life(averages, share, 2, chance_level=chance_level)
+    life = Life(averages, share, 2, **options)
     found = []
     for number, score in enumerate(scores, 1):
         context = sum(number >= switch for switch in switches)
@@ -186,6 +189,7 @@ def test_no_recovery_is_counted_without_a_fall_or_a_rise_back_or_at_chance_level
     life, (record,) = life_of([1.0] * 60, [20, 40])
     assert (record["fell"], record["recovery_decisions"], record["forgetting"]) == (False, None, 0.0)
     assert life.summary() == {"switches": 2, "fell": 0, "recovered": 0, "average_1": 1.0}
+    assert not any(record["fell"] for record in life_of([1.0] * 60, [20, 40], share=1.0)[1])  # it stays at the level
     _, records = life_of([1.0] * 20 + [0.0, 1.0] * 20 + [0.0] * 5, [20, 40, 60])
     # the average stays at or below 0.75 after the first change, under the level of 0.9
     assert [record["recovery_decisions"] for record in records] == [None, None]
@@ -194,6 +198,10 @@ def test_no_recovery_is_counted_without_a_fall_or_a_rise_back_or_at_chance_level
     assert life.summary()["switches"] == 39 and life.summary()["recovered"] == life.summary()["fell"] == 0
     without_chance_level, _ = life_of(scores, range(100, 4000, 100), averages=(50,))
     assert without_chance_level.summary()["recovered"] > 3
+    # three standard errors above chance: 0.5 + 3·√(¼ · (1 − ½)/(1 + ½) / 100) = 0.587
+    for score, recovered in ((0.58, 0), (0.6, 1)):
+        life, _ = life_of([score] * 9 + [0.0] * 9 + [score] * 9, [9], chance_level=0.5, num_envs=100)
+        assert life.summary()["recovered"] == recovered
 
 
 def test_actions_are_counted_since_the_last_record_for_at_most_16_actions():

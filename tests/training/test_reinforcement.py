@@ -1,17 +1,19 @@
 """The loop over rewards: it learns, records, can be stopped and go on to the bit; parts that do not fit are refused."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 
-from tests.tiny_training import assert_resumes, facts
+from tests.tiny_training import Watched, assert_resumes, facts
 from tests.tiny_world import CRITIC, NET, Lights, reinforce
 from tracetorch import loss, rules
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
-from tracetorch.training.rewards import sample_actions
+from tracetorch.training.rewards import Episodes, sample_actions
+from tracetorch.training.setup import network_and_loss
 
 CASES = {
     "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},
@@ -45,12 +47,15 @@ def test_it_learns_which_arm_pays(case, tmp_path):
 def test_a_stopped_or_killed_run_resumes_to_the_same_end(number, case, tmp_path):
     at, how = (7, "kill") if number % 2 else (3, "signal")
     options = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
-    assert_resumes(reinforce, tmp_path, lambda: given(case), at=at, how=how, **options)
+    end = assert_resumes(reinforce, tmp_path, lambda: given(case), at=at, how=how, **options)
+    assert math.isfinite(end["parts"]["best"]["score"])
 
 
 def test_what_is_recorded(tmp_path):
-    run = reinforce(tmp_path, updates=6, log_every=3, eval_every=4)
+    watched = Watched()
+    run = reinforce(tmp_path, updates=6, log_every=3, eval_every=4, rule=watched.rule)
     rows = rows_of(run)
+    assert watched.resets == 2 + 6  # before and after the rehearsal; in each update an episode ends
     assert [(row["split"], row["update"]) for row in rows] == [
         ("train", 3), ("validation", 4), ("train", 6), ("validation", 6), ("test", 6)]  # fmt: skip
     names = {name for name in rows[0] if not name.endswith(("_seconds", "_per_second"))}
@@ -60,6 +65,12 @@ def test_what_is_recorded(tmp_path):
     assert summary["tested"] == "best" and summary["late_reward"] == pytest.approx(
         (rows[0]["reward"] + rows[2]["reward"]) / 2
     )
+
+
+@pytest.mark.parametrize(("updates", "every"), [(20, 2), (3, 1)])
+def test_a_run_is_evaluated_ten_times_if_nothing_is_said(tmp_path, updates, every):
+    rows = rows_of(reinforce(tmp_path, updates=updates), "validation")
+    assert [row["update"] for row in rows] == list(range(every, updates + 1, every))
 
 
 def test_a_pass_has_the_length_that_the_task_gives_and_without_validation_the_latest_is_tested(tmp_path):
@@ -77,6 +88,23 @@ def test_the_checkpoint_with_the_best_validation_is_kept(tmp_path):
     assert load_checkpoint(run.folder.checkpoint("best"), NET(2, 2))["update"] == first
 
 
+def test_an_environment_without_test_episodes_fails_the_run(tmp_path):
+    class Untested(Lights):
+        def test(self, choose, split="test"):
+            return {}
+
+    with pytest.raises(ValueError, match="Untested has no episodes to test on"):
+        reinforce(tmp_path, task=Untested(), updates=1)
+
+
+def test_a_function_without_arguments_may_make_the_loss():
+    def make():
+        return loss.Reflect()
+
+    net, made = network_and_loss(Lights(), NET, make)
+    assert (net[0].in_features, type(made)) == (2, loss.Reflect)
+
+
 def test_playing_leaves_the_environments_as_they_are():
     torch.manual_seed(0)
     net, world = NET(2, 2), Lights()
@@ -86,6 +114,21 @@ def test_playing_leaves_the_environments_as_they_are():
     ahead = look_ahead(net, world.observe(), 2)
     assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
     assert torch.equal(net.run(world.observe(), reduce="mean", window=2), ahead)
+
+
+def test_returns_are_those_of_the_ended_episodes_and_the_late_reward_is_the_mean_of_the_last_5000():
+    episodes, long, wide = Episodes(2), Episodes(1), Episodes(6000)
+    for reward, done in (([1.0, 2.0], [False, True]), ([3.0, 4.0], [False, False]), ([5.0, 6.0], [True, False])):
+        episodes.add(torch.tensor(reward), torch.tensor(done))
+    assert (episodes.mean, episodes.late) == (5.5, 3.5)  # 1 + 3 + 5 and 2
+    assert episodes.take() == episodes.take() == {"return": 5.5, "episodes": 2}
+    episodes.drop()
+    episodes.add(torch.ones(2), torch.tensor([False, True]))
+    assert episodes.take() == {"return": 1.0, "episodes": 3}
+    for number in range(5003):
+        long.add(torch.tensor([float(number)]), torch.tensor([False]))
+    wide.add(torch.arange(6000.0), torch.ones(6000).bool())
+    assert (long.late, wide.late) == (2502.5, 2999.5) and long.mean == 0
 
 
 def test_actions_have_the_frequencies_of_their_probabilities():
@@ -106,6 +149,8 @@ def test_actions_have_the_frequencies_of_their_probabilities():
         ({"task": Patterns()}, "Patterns gives labels, not rewards: choose train=supervised"),
         ({"updates": None}, "train.updates and train.passes are both null"),
         ({"log_every": 0}, "train.log_every must be at least 1"),
+        ({"eval_every": 0}, "train.eval_every must be at least 1"),
+        ({"patience": 0}, "train.patience must be at least 1"),
         ({"window": 9}, "train.window must lie between 1 and the 4 steps"),
     ],
 )

@@ -16,9 +16,9 @@ from tracetorch.runs import RunFolder, load_checkpoint, save_checkpoint
 from tracetorch.tasks import MNIST, Patterns, PoissonClicks, RewardedTask
 from tracetorch.tasks.evaluate import Evaluation
 from tracetorch.training import TrainingError, labels
-from tracetorch.training.progress import Best
+from tracetorch.training.progress import Best, Log
 from tracetorch.training.report import chance_level, decays
-from tracetorch.training.setup import network_of, parameter_groups
+from tracetorch.training.setup import count_updates, network_of, parameter_groups
 
 FROZEN = partial(feedforward, hidden=[4], neuron=partial(LIF, trainable=()), readout=partial(LI, trainable=()))
 
@@ -86,9 +86,14 @@ def test_the_network_of_a_checkpoint_without_sizes_has_them_from_its_weights(tmp
         ({"checkpoint_seconds": None}, "train.checkpoint_seconds must be a number, got None"),
         ({"log_every": None}, "train.log_every must be a whole number, got None"),
         ({"update_every": 0}, "train.update_every must be at least 1, got 0"),
+        ({"learn_every": 0}, "train.learn_every must be at least 1, got 0"),
+        ({"eval_every": 0}, "train.eval_every must be at least 1, got 0"),
+        ({"patience": 0}, "train.patience must be at least 1, got 0"),
         ({"update_every": 4}, r"learns at the end alone \(train.learn_every=null\)"),
         ({"learn_every": 3, "update_every": 4}, "learns every 3 steps, .* give a multiple of train.learn_every"),
         ({"checkpoint_seconds": -1}, "train.checkpoint_seconds must be at least 0, got -1"),
+        ({"schedule": "step"}, "train.schedule must be one of none, linear, cosine, got 'step'"),
+        ({"precision": "half"}, "train.precision must be one of float32, bfloat16, got 'half'"),
         ({"window": 11}, "train.window must lie between 1 and the 10 steps of a trial, got 11"),
         ({"network": NET(12, 3)}, "network must be a function of the numbers of inputs .*, got tracetorch.Sequential"),
         ({"network": FROZEN}, "the network has no trainable parameters"),
@@ -122,6 +127,12 @@ def test_an_update_that_cannot_be_made_ends_the_run_with_advice(tmp_path, option
         train(tmp_path, network=watched.network, **option)
     is_finite = all(bool(torch.isfinite(parameter).all()) for parameter in watched.net.parameters())
     assert is_finite == ("no longer" not in message)
+
+
+def test_a_task_without_test_trials_fails_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Patterns, "eval_batches", lambda self, split: iter(()))
+    with pytest.raises(ValueError, match="Patterns has no trials to test on"):
+        train(tmp_path, updates=1)
 
 
 @pytest.mark.parametrize(("learn_every", "update_every", "updates"), [(3, 6, 2), (3, None, 1), (2, "moment", 5)])
@@ -170,9 +181,50 @@ def test_the_learning_rate_follows_its_schedule(tmp_path, schedule):
 
 
 def test_passes_are_counted_in_batches(tmp_path):
-    digits = MNIST(batch_size=100, steps=2)
+    digits = MNIST(batch_size=100, steps=2, validation_digits=20)
     run = train(tmp_path, task=digits, loss=losses.cross_entropy_with_logits, updates=None, passes=0.3)
-    assert run.summary["updates"] == 3
+    assert run.summary["updates"] == 3 and evaluated(run) == [3]  # a pass has 10
+
+
+def evaluated(run):
+    return [row["update"] for row in run.folder.records() if row["split"] == "validation"]
+
+
+def test_a_run_is_evaluated_ten_times_if_nothing_is_said(tmp_path):
+    assert evaluated(train(tmp_path, updates=20)) == list(range(2, 21, 2))
+    assert evaluated(train(tmp_path, name="short", updates=3)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("per_pass", "updates", "passes", "found"),
+    [
+        (10, None, 0.34, 3),
+        (None, 1, None, 1),
+        (10, 3, 2.0, "train.updates=3 and train.passes=2 are both set"),
+        (None, None, 2.0, "the data of MNIST never end; give train.updates, and train.passes=null"),
+        (None, None, None, "train.updates and train.passes are both null"),
+        (10, None, 0.0, "train.passes must be above 0 and finite, got 0"),
+        (10, None, math.inf, "train.passes must be above 0 and finite, got inf"),
+        (10, None, 0.01, "train.updates or train.passes must give at least 1 update, got 0"),
+    ],
+)
+def test_the_number_of_updates_is_given_or_follows_from_passes(per_pass, updates, passes, found):
+    if isinstance(found, int):
+        assert count_updates(MNIST(), per_pass, updates, passes) == found
+    else:
+        with pytest.raises(ValueError, match=found):
+            count_updates(MNIST(), per_pass, updates, passes)
+
+
+def test_a_record_has_means_and_the_speed_since_the_one_before():
+    log, resumed = Log(["loss"]), Log(["loss"])
+    log.add({"loss": 2.0}, 30)
+    log.add({"loss": None}, 10)
+    assert log.take(4.0) == {"loss": 2.0, "steps_per_second": 10.0, "train_seconds": 4.0}
+    assert math.isnan(log.averages()["loss"])
+    log.add({"loss": 3.0}, 30)
+    resumed.load_state_dict(log.state_dict())
+    assert resumed.take(6.0) == {"loss": 3.0, "steps_per_second": 15.0, "train_seconds": 6.0} and resumed.steps == 70
 
 
 def test_what_a_run_leaves(tmp_path):
@@ -182,6 +234,7 @@ def test_what_a_run_leaves(tmp_path):
         *("updates", "loss", "accuracy", "recalled", "steps_per_second", "peak_memory_bytes", "wall_seconds", "tested"),
         *("update_seconds", "training_memory_bytes", "decay_0", "decay_1"),
     }
+    assert run.summary["steps_per_second"] == pytest.approx(4 * 10 / run.timings["train_seconds"])
     assert facts(run)["summary"] == run.summary and (run.summary["updates"], run.summary["tested"]) == (4, "latest")
     trained = facts(run)["timings"]["train_seconds"]
     assert run.summary["steps_per_second"] == pytest.approx(40 / trained)

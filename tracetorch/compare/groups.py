@@ -211,7 +211,7 @@ def _distinguishing(differences: Mapping[str, Sequence[Values]], count: int) -> 
     """A few keys that separate the groups as far as all keys do, chosen greedily."""
     chosen: set[str] = set()
     part_of, part_count = [0] * count, 1  # of each group: the groups that the chosen keys do not separate are one part
-    while part_count < count:
+    while True:
         candidates = {key: [*zip(part_of, differences[key], strict=True)] for key in differences if key not in chosen}
         best = max(candidates, key=lambda key: len(set(candidates[key])), default=None)
         if best is None or len(set(candidates[best])) == part_count:

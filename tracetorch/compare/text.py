@@ -14,10 +14,6 @@ MISSING = "–"
 
 def setting(value: Any) -> str:
     """A value of a config, as a user types it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, list | tuple):
         return plain(f"[{','.join(map(setting, value))}]")
     return plain(value)

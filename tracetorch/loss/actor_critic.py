@@ -44,7 +44,6 @@ class ActorCritic(RewardLoss):
         entropy: float = 0.02,
         uniform: float = 0.0,
     ):
-        super().__init__()
         for name, value in {"discount": discount, "unit": unit, "critic": critic}.items():
             check_number(value, name)
         if not 0 <= discount <= 1:

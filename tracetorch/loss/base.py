@@ -132,9 +132,6 @@ class RewardLoss(RefusesFormerReset, ABC):
     bonus: Tensor
     """After `observe`: the part of the signal that does not depend on the reward, (batch, outputs)."""
 
-    def __init__(self) -> None:
-        self.score = self.bonus = self.modulation = torch.zeros(0)
-
     def reset(self) -> None:
         """Forget the actions so far, but not the expected rewards."""
 

@@ -32,7 +32,7 @@ class Baseline:
     Memory: two numbers for each decay (and sample), independent of time.
     """
 
-    def __init__(self, decays: float | Sequence[float], *, per_sample: bool = False, mixture_rate: float = 0.0):
+    def __init__(self, decays: float | Sequence[float], *, per_sample: bool, mixture_rate: float):
         self.decays, self.per_sample = scales("baseline", decays), per_sample
         self.mixture_rate = mixture_rate
         self._raw, self._sums = torch.zeros(len(self.decays)), torch.zeros(0)
@@ -136,7 +136,6 @@ class Reflect(RewardLoss):
         uniform: float = 0.0,
         at: Literal["logits", "output"] = "logits",
     ):
-        super().__init__()
         if at not in ("logits", "output"):
             raise ValueError(f'at must be "logits" or "output", got {at!r}')
         check_number(mixture_rate, "mixture_rate")
@@ -157,7 +156,6 @@ class Reflect(RewardLoss):
     def reset(self) -> None:
         """Forget the actions so far, but not the expected rewards."""
         self._scores = self._logs = self._worth = self._taught = torch.zeros(0)
-        self.score = self.bonus = self.modulation = torch.zeros(0)
 
     @property
     def mixture(self) -> Tensor:

@@ -47,7 +47,7 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
         raise ValueError(f"cross_entropy takes probabilities, such as a LIS readout gives, got {got}")
     raised = output + floor
     loss = -(q * torch.log(raised / (1 + floor))).sum(dim=-1).mean()
-    return loss, -q / raised.detach() / _rows(output)
+    return loss, -q / raised.detach() / output.shape[:-1].numel()
 
 
 def cross_entropy_with_logits(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,11 +64,7 @@ def cross_entropy_with_logits(output: Tensor, target: Tensor) -> tuple[Tensor, T
     q = as_distribution(target, output)
     loss = -(q * torch.log_softmax(output, dim=-1)).sum(dim=-1).mean()
     signal = torch.softmax(output.detach(), dim=-1) * q.sum(dim=-1, keepdim=True) - q
-    return loss, signal / _rows(output)
-
-
-def _rows(output: Tensor) -> int:
-    return max(1, output.shape[:-1].numel())
+    return loss, signal / output.shape[:-1].numel()
 
 
 def mse(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,4 +79,4 @@ def mse(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Gradient: exact.
     """
     error = output - as_distribution(target, output)
-    return error.square().mean(), 2 * error.detach() / max(1, error.numel())
+    return error.square().mean(), 2 * error.detach() / error.numel()

@@ -416,7 +416,6 @@ class Layer(Network):
     def _prepare_chunk(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, TraceBuffers]:
         """Check a chunk of input. Returns: the chunk in the layer's dtype, and the trace to which it is added."""
         size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
-        self._check_chunk(size)
         self._check_weight(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
         xs = xs.to(self._like.dtype) if isinstance(xs, Tensor) else xs

@@ -104,18 +104,18 @@ def state_aside(net: Network) -> Iterator[None]:
     before = [
         (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
     ]
-    for layer, *_ in before:
-        layer._put(_state_changes=layer._state_changes + 1)
     try:
         yield
     finally:
         for layer, state, lent, kept in before:
-            may_have_changed = state is not None and not lent
-            is_handed_out = may_have_changed and (layer._lent or layer._state is not state)
-            if may_have_changed and not is_handed_out:
+            if state is None or lent:  # it did not change
+                after = state
+            elif layer._lent or layer._state is not state:  # a caller may hold it
+                after = kept
+            else:
+                after = state
                 for value, old in zip(state.tensors, kept.tensors, strict=True):
                     value.copy_(old)
-            after = kept if is_handed_out else state
             layer._put(_state=after, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
 
 

@@ -12,7 +12,7 @@ from torch.nn import Module, ModuleList
 
 from tracetorch import backends
 from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, TraceBuffers
-from tracetorch.modes import check_tensor, kind_of, without_graph
+from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
@@ -113,9 +113,6 @@ class Sequential(Network):
             steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
             shape = tuple(below.own_state(batch).neuron[0].shape[1:])
             state = above.own_state(batch, _flat(above, shape))
-            size = torch.Size(shape).numel()
-            if above.in_features is not None and above.in_features != size:
-                raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
             above._check_weight(below._like.device)
             constants, above_trace = above._constants_of(state)
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
@@ -134,7 +131,6 @@ class Sequential(Network):
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
-        check_tensor(signal, f"the signal for {self.chain[-1]}")
         above, below, found = None, cast("Tensor | None", signal), Gradients()
         for layer in reversed(self.chain):
             wants_input_grad = return_input_grad or layer is not self.chain[0]

@@ -137,7 +137,7 @@ def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, win
         score = loss.score.clone()
         score[:, score.shape[1] - loss.values :] = 0
         rule.observe(score, at=loss.at)
-        modulation = torch.full_like(score[:, 0], -1 / len(score))
+        modulation = score.new_full((len(score),), -1 / len(score))
         rule.backward_reward(-score / len(score), modulation=modulation, bonus=None, at=loss.at)
 
     return Example(xs, action, negative_log_prob, window, teach=teach)

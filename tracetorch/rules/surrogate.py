@@ -137,7 +137,7 @@ def needs_slopes(layer: Layer, *, decays_alone: bool = False) -> str:
     # Below, at and far above any usual threshold; the same for all neurons.
     levels = current.new_tensor([-1.0, 0.5, 1e3]).view(-1, *[1] * len(shape))
     state = neuron.init_state(current)
-    state = type(state)(*((levels + value).detach().requires_grad_() for value in state))
+    state = type(state)(*(levels.expand_as(value).clone().requires_grad_() for value in state))
     with using(layer, FastSigmoid()):
         output, after = neuron.step(current, state)
     if not output.requires_grad:

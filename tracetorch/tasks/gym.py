@@ -61,9 +61,9 @@ class ReplayableEnv:
         if finite_reward is None:
             raise self._unexpected("step", reward, "a reward that is a finite number")
         for name, value in (("terminated", terminated), ("truncated", truncated)):
-            if value is True or value is False:
+            if isinstance(value, bool):
                 continue
-            if np.ndim(value) or not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
+            if np.ndim(value) or not isinstance(value, np.bool_ | int | np.integer) or value not in (0, 1):
                 raise self._unexpected("step", value, f"`{name}` as True or False")
         return finite_reward, bool(terminated), bool(truncated)
 

@@ -201,6 +201,11 @@ class DrawnTask(Task):
         return batch.conditions | classified(output, batch.target)
 
 
+def has_classes(target: Tensor) -> bool:
+    """Whether each trial has one correct class: not numbers, and not several bits."""
+    return target.ndim == 1 and not target.is_floating_point()
+
+
 def classified(output: Tensor, target: Tensor) -> Trials:
     """Return the columns target, prediction (the class with the largest output) and accuracy (1 if they agree)."""
     prediction = output.argmax(dim=-1)

@@ -14,7 +14,7 @@ from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, whole_at_least
+from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, has_classes, whole_at_least
 
 _BATCH_RESERVE = 4  # ratio of reserved to needed batches, on average, so that hardly any trial is used twice
 _MAX_SEARCH = 1000  # ratio of searched to needed batches, after which a missing class is an error
@@ -114,8 +114,7 @@ class Blocks(WrappingTask, Task):
     """
 
     def __init__(self, task: Task, *, classes: int = 2, every: int = 100, jitter: float = 0.2, seed: int = 0):
-        target = task.train_batch(0).target
-        if target.is_floating_point() or target.ndim != 1:
+        if not has_classes(task.train_batch(0).target):
             raise ValueError(f"{type(task).__name__} has no classes: blocks need one correct class in each trial")
         if not 1 <= whole(classes, "classes") < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
@@ -294,8 +293,7 @@ class RewardedTask(WrappingTask, Environment):
         self.task, self.num_envs, self.actions_per_pass = task, task.batch_size, task.batches_per_pass
         self._number = 0
         self._batch: Batch | None = None
-        target = self._present_batch().target
-        if target.is_floating_point() or target.ndim != 1:
+        if not has_classes(self._present_batch().target):
             raise ValueError(
                 f"{type(task).__name__} has targets that are not a single class; a reward needs a task with one "
                 "correct class in each trial, such as MNIST or PoissonClicks"

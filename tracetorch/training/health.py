@@ -37,7 +37,7 @@ class HealthWatch(Stateful):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well = 0, False  # consecutive checks that found it dead; whether a check found it alive
         self._is_checked = False  # for parameters without a gradient
-        self._loss, self._same = 0.0, 0  # the last evaluation's loss, and how many consecutive evaluations had it
+        self._loss, self._same = math.nan, 0  # the last evaluation's loss, and how many consecutive evaluations had it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
         """Run `check_health`; a dead network is an error after `patience` consecutive checks, or at the last update."""
@@ -65,14 +65,13 @@ class HealthWatch(Stateful):
 
         Call it before gradients are cleared.
         """
-        self._loss, self._same = loss, self._same + 1 if self._same and loss == self._loss else 1
+        self._loss, self._same = loss, self._same + 1 if loss == self._loss else 1
         if self._same == self.patience:
             message = "update %d: the loss was %.6g at each of the last %d evaluations: %s"
             logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learned(net))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        defaults = {"was_well": False, "loss": 0.0, "same": 0}  # earlier versions wrote "found" only
-        super().load_state_dict(defaults | state)
+        super().load_state_dict(self.state_dict() | state)  # earlier versions wrote "found" only
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:

@@ -11,7 +11,7 @@ from tracetorch.modes import kind_of
 from tracetorch.runs import Run
 from tracetorch.tasks.counted import counted_loss, mean_output
 from tracetorch.tasks.evaluate import evaluate
-from tracetorch.tasks.task import CountedBatch, Task, means
+from tracetorch.tasks.task import CountedBatch, Task, has_classes, means
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
 from tracetorch.training.setup import Setup
@@ -122,6 +122,8 @@ class LabelFeedback(FeedbackSource, LabelStep):
     Args: schedule: of the labels.
     """
 
+    _number: int  # of the last decision
+
     def __init__(self, setup: Setup, schedule: FeedbackSchedule):
         super().__init__(setup)
         if not self.learner.is_online:
@@ -133,7 +135,6 @@ class LabelFeedback(FeedbackSource, LabelStep):
                 "of different lengths or targets at steps: choose train=supervised"
             )
         self.schedule, self.logged, self.parts = schedule, tuple(self.task.metrics[:1]), {"rule": self.learner}
-        self._number = 0
 
     @property
     def context(self) -> int:
@@ -141,9 +142,8 @@ class LabelFeedback(FeedbackSource, LabelStep):
 
     @property
     def chance_level(self) -> float | None:
-        target = self.task.train_batch(0).target
-        is_class = target.ndim == 1 and not target.is_floating_point()
-        return 1 / self.task.output_size if is_class and self.logged == ("accuracy",) else None
+        is_chance_known = self.logged == ("accuracy",) and has_classes(self.task.train_batch(0).target)
+        return 1 / self.task.output_size if is_chance_known else None
 
     def decide(self, number: int) -> Decision:
         batch, value = self.task.train_batch(number - 1), None

@@ -108,13 +108,13 @@ class RewardFeedback(FeedbackSource):
     """
 
     logged = ("reward",)
+    _done: Tensor  # where an episode ended with the last action, (num_envs,)
 
     def __init__(self, setup: Setup, schedule: FeedbackSchedule | None = None):
         super().__init__(setup)
         self.schedule, self.seed = schedule, mix_seed(setup.seed, _ACTIONS)
         self.episodes, self.rewards = Episodes(self.task.num_envs), RewardAccumulator(self.task.num_envs)
         self.parts = {"loss": self.loss, "task": self.task, "episodes": self.episodes, "rule": self.learner}
-        self._done = torch.zeros(self.task.num_envs, dtype=torch.bool)
         if schedule is None:
             return
         self.parts["reward_accumulator"] = self.rewards

@@ -93,7 +93,7 @@ def lazy_spikes_of(lazy: LazySpikes) -> LazySpikeArrays:
     """Limits, samples and seed of spikes that the kernel draws itself."""
     if lazy.steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {lazy.steps}")
-    limits = lazy.limit.reshape(-1, *lazy.size[1:]).contiguous().numpy()
+    limits = (lazy.limit if lazy.limit.ndim == 3 else lazy.limit[None]).contiguous().numpy()
     samples = lazy.samples.to(torch.int64).contiguous().numpy()
     return LazySpikeArrays(limits, samples, rng.signed(rng.mix_seed(lazy.seed), 64), lazy.steps.start)
 

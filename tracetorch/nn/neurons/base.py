@@ -57,9 +57,9 @@ class Neuron(Module, ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "step" in vars(cls):
-            for name, default in {"kernel": None, "decays_alone": False}.items():
+            for name in ("kernel", "decays_alone"):
                 if name not in vars(cls):
-                    setattr(cls, name, default)
+                    setattr(cls, name, getattr(Neuron, name))
 
     def __init__(self, features: int | None = None, *, decay: Values = 0.9):
         super().__init__()
