@@ -169,8 +169,8 @@ def nmnist(
     """N-MNIST: handwritten digits, recorded by a moving event camera of 34×34 pixels with two polarities.
 
     Args:
-        source: "download" (60,000 training and 10,000 test recordings, more than a GB, stored in a cache), or a folder with
-            Train/<digit>/*.bin and Test/<digit>/*.bin, or with Train.zip and Test.zip.
+        source: "download" (60,000 training and 10,000 test recordings, more than a GB, stored in a cache), or a folder
+            with Train/<digit>/*.bin and Test/<digit>/*.bin, or with Train.zip and Test.zip.
         dt: seconds of a time step, whose events are counted. A recording lasts 0.3 s.
         max_time: seconds; later events are dropped: 0.105 keeps the first of three movements. None: none.
         downsample: pixels in each direction that become one channel.
