@@ -10,6 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple
 
+from tracetorch.cli import project
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import definition, is_trusted, signature
 from tracetorch.renamed import ARGUMENTS, TARGETS
@@ -61,7 +62,7 @@ _ALIASES = {  # by name in an annotation: its meaning, and the description of it
     "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
     "SampleSpace": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
-_GYM = "tracetorch.tasks.Gym"
+GYM = "tracetorch.tasks.Gym"
 _LISTS = ("Sequence", "Iterable", "list", "tuple")
 
 
@@ -150,30 +151,73 @@ def _check_loss(config: dict[str, Any]) -> None:
     )
 
 
-def check_trusted(config: dict[str, Any], origin: Path, packages: Collection[str] = ()) -> None:
-    """Check that a config from a folder calls only targets that `is_trusted` allows or that these packages define.
+Typed = Collection[tuple[str, str]]
+"""Keys and values that were typed now; see `adapter.typed_values`."""
 
+
+def check_own(
+    config: dict[str, Any],
+    typed: Typed,
+    config_dir: Path | None = None,
+    trust: Collection[str] = (),
+    *,
+    imports: bool = True,
+) -> None:
+    """Check what presets of the user's own call, if there are such: of the project, or of a `--config-dir`.
+
+    They may call what `check_trusted` allows, packages of `--trust`, and those of the project, unless `--config-dir`
+    is a folder outside of it.
+
+    Args:
+        typed: may call anything.
+        imports: whether a package is imported to see what it defines.
     Raises: UsageError that names the first target that is not trusted.
     """
+    own = project.current()
+    if config_dir is not None:
+        check_trusted(config, config_dir, [*trust, *project.trusted(config_dir)], typed, imports=imports)
+    elif own is not None and own.conf is not None:
+        check_trusted(config, own.conf, [*trust, *own.packages], typed, imports=imports)
+
+
+def check_trusted(
+    config: dict[str, Any],
+    origin: Path,
+    packages: Collection[str] = (),
+    typed: Typed = (),
+    *,
+    imports: bool = True,
+) -> None:
+    """Check that a config from a folder calls only targets that `is_trusted` allows or that these packages define.
+
+    Args: typed, imports: as for `check_own`.
+    Raises: UsageError that names the first target that is not trusted.
+    """
+    own = []
     for path, node in _targets(config):
         target = str(node["_target_"])
         if is_trusted(target):
-            _check_module(path, node, origin, packages)
+            if (f"{path}.id", node.get("id")) not in typed:
+                _check_module(path, node, origin, packages)
+            continue
+        if (f"{path}._target_", target) in typed:
             continue
         trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
         if trusted is not None:
-            _check_defined(f"{origin}: {path}", target, trusted)
+            own.append((path, target, trusted))
             continue
         package = shorten(target.partition(".")[0])
         is_ours = package in ("tracetorch", "torch")
-        advice = "it is not a public name" if is_ours else f"if you trust it, add --trust {package}"
-        raise UsageError(f"{origin}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
+        why = "it is not a public name" if is_ours else f"if you trust it, {project.advice(origin, package)}"
+        raise UsageError(f"{origin}: {path} calls {shorten(target)!r}, which is not trusted; {why}")
+    for path, target, trusted in own if imports else ():  # only now, because it imports the package
+        _check_defined(f"{origin}: {path}", target, trusted)
 
 
 def _check_module(path: str, node: dict[str, Any], origin: Path, packages: Collection[str]) -> None:
     """Raises: UsageError if a Gymnasium id imports a module that is not trusted."""
     module, colon, _ = str(node.get("id", "")).rpartition(":")
-    if node["_target_"] != _GYM or not colon:
+    if node["_target_"] != GYM or not colon:
         return
     if not any(f"{module}.".startswith(f"{package}.") for package in packages):
         imports = f"{path}.id={shorten(node['id'])} imports {shorten(module)!r}, which is not trusted"

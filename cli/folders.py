@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tracetorch.cli import project
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
@@ -46,10 +47,11 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
         raise UsageError(f"{path} is not a run folder: it has no config.yaml")
     check_links(path)
     composed = load(path / "config.yaml")
-    check_trusted(composed.config, path / "config.yaml", trust)
+    packages = [*trust, *project.trusted(path)]
+    check_trusted(composed.config, path / "config.yaml", packages)
     if changes := list(overrides):
         composed = amend(composed.config, changes)
-        check_trusted(composed.config, path / "config.yaml", trust)  # a change may name a target
+        check_trusted(composed.config, path / "config.yaml", packages)  # a change may name a target
     check(composed.config)
     state = state_of(path)
     name = plain_name(state.facts["experiment"] if "experiment" in state.facts else _name_in(path / "config.yaml"))

@@ -101,6 +101,7 @@ def _of_installation() -> Iterator[tuple[str, str]]:
     import torch
 
     from tracetorch import backends
+    from tracetorch.cli import project
     from tracetorch.cli.adapter import conf_dir
     from tracetorch.runs import provenance
 
@@ -113,5 +114,8 @@ def _of_installation() -> Iterator[tuple[str, str]]:
     facts["threads"] = str(torch.get_num_threads())
     facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in backends.names().items())
     facts["configs"] = str(conf_dir())
+    if own := project.current():
+        names = ", ".join(own.packages) or "none"
+        facts["project"] = f"{printable(own.file)} (packages: {printable(names)})"
     facts["data cache"] = str(pooch.os_cache("tracetorch"))
     yield from facts.items()

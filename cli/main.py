@@ -29,6 +29,7 @@ from tracetorch.cli import (
     eval_verb,
     info_verb,
     list_verb,
+    new_verb,
     plot_verb,
     resume_verb,
     run_verb,
@@ -92,6 +93,13 @@ GROUPS = {
             "Test a trained network again, also under other settings.",
             "eval outputs/poisson_clicks/20260101-000000-abcdef",
             "eval outputs/poisson_clicks/20260101-000000-abcdef task.delay=4",
+        ),
+    },
+    "Extend": {
+        new_verb: (
+            "Write a part of your own: a file that runs, its YAML, its test.",
+            "new task louder_half",
+            "new neuron synaptic",
         ),
     },
     "Tidy": {
@@ -228,7 +236,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
     return guard
 
 
-PRINTING = (list_verb, show_verb, info_verb, completion_verb)
+PRINTING = (list_verb, show_verb, info_verb, completion_verb, new_verb)
 LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)

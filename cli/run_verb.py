@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tracetorch.cli import project
 from tracetorch.cli.errors import DONE, FAILED, UsageError, complain, shorten
 from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_option
 from tracetorch.cli.terminal import say
@@ -34,7 +35,7 @@ def command(
         raise UsageError("--config-dir does not apply to --from: leave one of them out")
     if source is not None:
         raise typer.Exit(_repeat(source, overrides or [], trust or [], traceback))
-    if trust and config_dir is None and not multirun:
+    if trust and config_dir is None and not multirun and project.current() is None:
         raise UsageError("--trust is for configs from a folder: tracetorch run --from DIR --trust PACKAGE")
     if fail_fast and not multirun:
         raise UsageError("--fail-fast is for sweeps: tracetorch run -m --fail-fast seed=0,1,2")
@@ -47,16 +48,16 @@ def command(
 
 def _single(overrides: list[str], config_dir: Path | None, trust: list[str], show_traceback: bool) -> int:
     """Run one experiment. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
-    from tracetorch.cli.adapter import compose, note_of
-    from tracetorch.cli.check import check_new, check_trusted
+    from tracetorch.cli.adapter import compose, note_of, typed_values
+    from tracetorch.cli.check import check_new, check_own
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
     composed = compose(overrides, config_dir)
-    if config_dir is not None:
-        check_trusted(composed.config, config_dir, trust)
+    check_own(composed.config, typed_values(overrides), config_dir, trust)
     check_new(composed.config)
-    display = Display(composed.experiment, composed.suggested or note_of(composed.choices, config_dir))
+    notes = filter(None, [note_of(composed.choices, config_dir), *composed.notes])
+    display = Display(composed.experiment, "\n".join(notes))
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)
 

@@ -22,19 +22,21 @@ def command(
     if multirun:
         _plan(overrides or [], config_dir, trust or [])
         return
-    from tracetorch.cli.adapter import compose, note_of
-    from tracetorch.cli.check import check_new, check_trusted
+    from tracetorch.cli import project
+    from tracetorch.cli.adapter import compose, note_of, typed_values
+    from tracetorch.cli.check import check_new, check_own
 
     composed = compose(overrides or [], config_dir)
-    if trust:
-        if config_dir is None:
-            raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
-        check_trusted(composed.config, config_dir, trust)
+    own = project.current()
+    if trust and config_dir is None and own is None:
+        raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
+    if trust or (own is not None and config_dir is None):
+        check_own(composed.config, typed_values(overrides or []), config_dir, trust or (), imports=bool(trust))
     check_new(composed.config)
-    note = composed.suggested or note_of(composed.choices, config_dir)
+    notes = filter(None, [note_of(composed.choices, config_dir), *composed.notes])
     say(
         f"# experiment: {composed.experiment}",
-        *([f"# {note}"] if note else []),
+        *(f"# {note}" for note in notes),
         *composed.yaml.removesuffix("\n").split("\n"),
     )
 
@@ -43,7 +45,7 @@ def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
     """Print the jobs of a sweep. A job that equals a completed run is followed by the folder of that run."""
     from tracetorch.cli.sweep.plan import plan
 
-    planned = plan(typed, config_dir, trust)
+    planned = plan(typed, config_dir, trust, imports=bool(trust))
     folder = planned.path or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     completed = _completed_runs([planned.root, *([planned.path] if planned.path else [])])
     width = max(len(job.name) for job in planned.jobs)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import cache
+import warnings
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import tracetorch
+from tracetorch.cli import project
+from tracetorch.files import MOST_CONFIG_BYTES, read_text
 
 Signature = dict[str, ast.expr | None]  # annotations by argument; None for an argument without one
+_Found = TypeVar("_Found")
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+_OURS = ("tracetorch", "torch")
+_OTHER_MEANINGS = {"Values", "SampleSpace", "Tensor"}
+"""Names in annotations that the check of values knows from traceTorch; in other code they may name something else."""
 
 _TRUSTED = re.compile(
     r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
@@ -31,47 +41,178 @@ def is_trusted(target: str) -> bool:
     return _TRUSTED.fullmatch(target) is not None and definition(target) is not None
 
 
-@cache
+class Arguments(NamedTuple):
+    """What a function or class accepts by name."""
+
+    named: Signature
+    required: frozenset[str]  # the names without a default
+    any_name: bool  # whether it also has `**options` that lead to no known function
+
+
+_NOTHING = Arguments({}, frozenset(), False)
+
+
+def _cached(function: Callable[[str], _Found]) -> Callable[[str], _Found]:
+    """Cache the results for traceTorch and torch; a user's source may change while a process runs."""
+    known = cache(function)
+
+    @wraps(function)
+    def call(name: str) -> _Found:
+        return (known if name.partition(".")[0] in _OURS else function)(name)
+
+    return call
+
+
 def signature(target: str) -> Signature | None:
     """The arguments of the function or class with this dotted name.
 
-    Returns: None if its source is not part of traceTorch or torch, if a class defines no `__init__`, or if it has
-        `**options` that it passes to no function of its module.
+    Returns: None if its source is not found, or if it has `**options` that it passes to no known function.
     """
+    found = arguments(target)
+    return None if found is None or found.any_name else found.named
+
+
+def requires(target: str, name: str) -> bool:
+    """Whether the function or class with this dotted name is known to have an argument without a default."""
+    found = arguments(target)
+    return found is not None and name in found.required
+
+
+def accepts(target: object, name: str) -> bool:
+    """Whether the function or class with this dotted name is known to accept an argument."""
+    found = arguments(target) if isinstance(target, str) else None
+    return found is not None and (name in found.named or found.any_name)
+
+
+@_cached
+def arguments(target: str) -> Arguments | None:
+    """The arguments of the function or class with this dotted name; None if its source is not found."""
+    return _arguments(target, ())
+
+
+def _arguments(target: str, below: tuple[str, ...]) -> Arguments | None:
+    """As `arguments`. Args: below: the classes that inherit from this one, so that a circle ends."""
     module, node = _defined(target)
+    if node is None or target in below or len(below) > 20:
+        return None
     if isinstance(node, ast.ClassDef):
-        methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
-        node = next((method for method in methods if method.name == "__init__" and not _is_overload(method)), None)
-    if not isinstance(node, ast.FunctionDef):
+        methods = [method for method in node.body if isinstance(method, ast.FunctionDef)]
+        init = next((method for method in methods if method.name == "__init__" and not _is_overload(method)), None)
+        if init is None:
+            return _inherited(module, node, (*below, target))
+        parents, node = _parents(module, node), init
+    else:
+        parents = []
+    if module.partition(".")[0] not in _OURS and node.decorator_list:
         return None
-    forwarded = _forwarded_arguments(module, node)
+    own, defaults = _own(module, node)
+    required = frozenset(own.keys() - defaults.keys())
+    if node.args.kwarg is None:
+        return Arguments(own, required, False)
+    forwarded = _forwarded(module, node, node.args.kwarg.arg, parents, (*below, target))
     if forwarded is None:
+        return Arguments(own, required, True)
+    inherited = forwarded.required - own.keys()
+    return Arguments({**forwarded.named, **own}, required | inherited, forwarded.any_name)
+
+
+def _inherited(module: str, node: ast.ClassDef, below: tuple[str, ...]) -> Arguments | None:
+    """The arguments of a class without an `__init__`."""
+    if node.decorator_list or node.keywords:  # such as a dataclass
         return None
-    arguments = [*node.args.args, *node.args.kwonlyargs]
-    named = {argument.arg: argument.annotation for argument in arguments if argument.arg != "self"}
-    return {**forwarded, **named}
+    for parent in _parents(module, node):
+        if parent in ("ABC", "abc.ABC", "object"):
+            continue
+        found = _arguments(parent, below) if isinstance(definition(parent), ast.ClassDef) else None
+        if found != _NOTHING:
+            return found
+    return _NOTHING
+
+
+def _parents(module: str, node: ast.ClassDef) -> list[str]:
+    """The dotted names of the bases of a class; of a base that is not found, its name."""
+    return [_full_name(module, ast.unparse(base)) for base in node.bases]
+
+
+def _full_name(module: str, name: str) -> str:
+    """The dotted name of what a module calls `name`, by its definitions and imports."""
+    first, dot, rest = name.partition(".")
+    for statement in _statements(module):
+        if isinstance(statement, ast.ClassDef | _Function) and statement.name == name:
+            return f"{module}.{name}"
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                if first == (alias.asname or alias.name.partition(".")[0]):
+                    return f"{alias.name if alias.asname else first}{dot}{rest}"
+        if isinstance(statement, ast.ImportFrom):
+            origin = _origin(module, statement)
+            for alias in statement.names:
+                if first == (alias.asname or alias.name):
+                    return f"{origin}.{alias.name}{dot}{rest}"
+    return name
+
+
+def _origin(module: str, statement: ast.ImportFrom) -> str:
+    """The module from which a statement imports."""
+    path = _source(module)
+    parent = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
+    try:
+        return resolve_name(f"{'.' * statement.level}{statement.module or ''}", parent)
+    except ImportError:  # more dots than packages
+        return ""
+
+
+def _own(module: str, function: _Function) -> tuple[Signature, dict[str, ast.expr]]:
+    """The arguments of a function, without `self`, with their annotations; and the default values, by name."""
+    positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    given = function.args.defaults
+    defaults = dict(zip(positional[len(positional) - len(given) :], given, strict=True))
+    keywords = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    defaults |= {argument.arg: default for argument, default in keywords if default is not None}
+    both = (*function.args.args, *function.args.kwonlyargs)
+    found: Signature = {each.arg: each.annotation for each in both if each.arg not in ("self", "cls")}
+    if module.partition(".")[0] not in _OURS:
+        found = {name: _of_users(annotation, defaults.get(name)) for name, annotation in found.items()}
+    return found, defaults
+
+
+def _of_users(annotation: ast.expr | None, default: ast.expr | None) -> ast.expr | None:
+    """An annotation in a user's code: with None if that is the default; None if it may mean something else."""
+    if annotation is None or any(
+        isinstance(node, ast.Name) and node.id in _OTHER_MEANINGS for node in ast.walk(annotation)
+    ):
+        return None
+    if isinstance(default, ast.Constant) and default.value is None:
+        return ast.BinOp(annotation, ast.BitOr(), ast.Constant(None))
+    return annotation
 
 
 def _is_overload(function: ast.FunctionDef) -> bool:
     return any(isinstance(node, ast.Name) and node.id == "overload" for node in function.decorator_list)
 
 
-def _forwarded_arguments(module: str, function: ast.FunctionDef) -> Signature | None:
+def _forwarded(
+    module: str, function: _Function, options: str, parents: list[str], below: tuple[str, ...]
+) -> Arguments | None:
     """The arguments that a function accepts as `**options`: those of the function to which it passes them.
 
-    Returns: {} without `**options`; None if it passes them to no function of its module.
+    Args: parents: of the class whose `__init__` it is, for `super().__init__(**options)`.
+    Returns: None if it passes them to no known function.
     """
-    options = function.args.kwarg
-    if options is None:
-        return {}
     for call in ast.walk(function):
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        if not isinstance(call, ast.Call):
             continue
         unpacked = (keyword.value for keyword in call.keywords if keyword.arg is None)
-        if any(isinstance(value, ast.Name) and value.id == options.arg for value in unpacked):
+        if not any(isinstance(value, ast.Name) and value.id == options for value in unpacked):
+            continue
+        called = ast.unparse(call.func)
+        targets = parents if called == "super().__init__" else [_full_name(module, called)]
+        found = next((each for each in (_arguments(one, below) for one in targets) if each is not None), None)
+        if found is not None:
             given = {keyword.arg for keyword in call.keywords}
-            arguments = list((signature(f"{module}.{call.func.id}") or {}).items())[len(call.args) :]
-            return {name: annotation for name, annotation in arguments if name not in given}
+            positional = sum(not isinstance(each, ast.Starred) for each in call.args)
+            left = {name: each for name, each in list(found.named.items())[positional:] if name not in given}
+            return found._replace(named=left, required=found.required & left.keys())
     return None
 
 
@@ -97,24 +238,26 @@ def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
     return _defined(target)[1]
 
 
-@cache
+@_cached
 def _defined(target: str) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
     """The module of a definition, and the definition."""
+    return _find(target, 0)
+
+
+def _find(target: str, depth: int) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
     module, _, name = target.rpartition(".")
     package = module.partition(".")[0]
-    path = _source(module)
-    parent = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
-    for statement in _statements(module):
+    for statement in _statements(module) if depth < 20 else ():
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return module, statement
         if isinstance(statement, ast.ImportFrom):
-            imported = resolve_name(f"{'.' * statement.level}{statement.module or ''}", parent)
+            imported = _origin(module, statement)
             for alias in statement.names:
                 is_star = alias.name == "*"
                 is_found = name in _public_names(imported) if is_star else name == (alias.asname or alias.name)
                 origin = f"{imported}.{name if is_star else alias.name}"
                 if is_found and origin.startswith(f"{package}.") and origin != target:
-                    return _defined(origin)
+                    return _find(origin, depth + 1)
     return module, None
 
 
@@ -127,26 +270,39 @@ def _public_names(module: str) -> list[Any]:
     return []
 
 
-@cache
+@_cached
 def _statements(module: str) -> list[ast.stmt]:
-    """The top level of a module's source; [] if it is not part of traceTorch or torch."""
+    """The top level of a module's source; [] if it cannot be read. Nothing is imported."""
     path = _source(module)
-    return ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a user's strings such as "\d"
+            return ast.parse(read_text(path, 4 * MOST_CONFIG_BYTES)).body if path else []
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):  # the import reports the reason
+        return []
 
 
 def _source(module: str) -> Path | None:
     package, *parts = module.split(".")
     for root in _roots(package):
-        for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
+        for path in (root.joinpath(*parts, "__init__.py"), root.joinpath(*parts).with_suffix(".py")):
             if path.is_file():
                 return path
     return None
 
 
-@cache
+@_cached
 def _roots(package: str) -> list[Path]:
-    """The folders with the source of a package; [] for a package other than traceTorch and torch."""
+    """The folders with the source of a package, or the path of a module without its ending; none is imported."""
     if package == "tracetorch":  # `experiments/` is next to the package in a checkout, and inside it once installed
         return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
-    spec = find_spec(package) if package == "torch" else None  # finds torch without importing it
-    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    own = None if package in _OURS else project.current()
+    if own is not None and any((own.root / name).exists() for name in (f"{package}.py", package)):
+        return [own.root / package]
+    try:
+        spec = find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError):  # a module without a spec, such as __main__
+        return []
+    if spec is None:
+        return []
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])]
+    return folders or ([Path(spec.origin).with_suffix("")] if spec.origin and spec.has_location else [])

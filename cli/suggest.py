@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracetorch.cli.errors import did_you_mean, shorten
+from tracetorch.cli.signatures import signature
 from tracetorch.renamed import ARGUMENTS
 
 Config = dict[str, Any]
@@ -52,6 +53,8 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
     hint = hint or did_you_mean(word, known, prefix)
     if not hint and len(parts) == 2 and keys_of:
         hint = _in_another_choice(parts[0], word, keys_of(parts[0]))
+    if not hint and not node.get("_partial_"):  # an argument that the config does not set
+        hint = did_you_mean(word, signature(str(node.get("_target_"))) or {}, prefix)
     return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint or _in_a_part(word, config)} Here {listing}."
 
 

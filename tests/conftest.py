@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tracetorch.cli import project
 from tracetorch.cli.adapter import composing
 from tracetorch.rules import stepwise
 
@@ -34,7 +35,7 @@ def _choices_are_composed_once():
     ours, compose, kept = composing.conf_dir(), composing._compose, {}
 
     def composed(choices, config_dir):
-        if config_dir is not None or composing.conf_dir() != ours:
+        if config_dir is not None or composing.conf_dir() != ours or project.current() is not None:
             return compose(choices, config_dir)
         if choices not in kept:
             kept[choices] = compose(choices, None)

@@ -20,7 +20,12 @@ _NEURON_ARGUMENTS = {"rate"}
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 """Classes and functions that a `_target_` names."""
 
-ADDED = {"tracetorch.experiments.supervised.main": {"update_every": "moment"}}
+_CLIPPING = {"clip_norm": None, "clip_value": None}
+ADDED = {
+    "tracetorch.experiments.supervised.main": {"update_every": "moment", **_CLIPPING},
+    "tracetorch.experiments.reinforcement.main": _CLIPPING,
+    "tracetorch.experiments.lifetime.main": _CLIPPING,
+}
 """Arguments that earlier versions did not have, by target, with the value that reproduces those versions."""
 
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
@@ -125,7 +130,9 @@ def _complete(node: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without(node: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in node.items() if (name, value) not in added.items()}
+    texts = {name: "null" if value is None else value for name, value in added.items()}  # as `compare` reads it
+    left = [name for name, value in node.items() if name in added and value in (added[name], texts[name])]
+    return {name: value for name, value in node.items() if name not in left}
 
 
 def _former_names_of(node: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from tracetorch.cli.adapter.composing import PRESETS, Bases, Composed, Template, amend, compose, fill, load, template
 from tracetorch.cli.adapter.making import function, make
-from tracetorch.cli.adapter.overrides import GROUPS, check_foreign, parse, quote_value
+from tracetorch.cli.adapter.overrides import GROUPS, check_foreign, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import conf_dir, note_of, options, preset_file
 from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 
@@ -30,4 +30,5 @@ __all__ = [
     "read_yaml",
     "restored",
     "template",
+    "typed_values",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +19,22 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
-from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options, search_path_entry
+from tracetorch.cli.adapter.presets import (
+    conf_dir,
+    config_folders,
+    experiment_name,
+    options,
+    preset_file,
+    preset_keys,
+    search_path_entry,
+)
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
-from tracetorch.cli.adapter.suggesting import in_words, suggestions
+from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
+from tracetorch.cli.adapter.suggesting import as_typed, in_words, suggestions
+from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
-from tracetorch.cli.suggest import has, no_such_key
+from tracetorch.cli.signatures import accepts
+from tracetorch.cli.suggest import has, no_such_key, value_at
 from tracetorch.renamed import current
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
@@ -38,15 +50,15 @@ class Composed(NamedTuple):
     config: dict[str, Any]
     experiment: str  # its name; see `experiment_name`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, if known
-    suggested: str = ""  # what was chosen because it suits the user's data, in a sentence
+    notes: tuple[str, ...] = ()  # on keys of a preset that a chosen part does not take
 
     @property
     def yaml(self) -> str:
         return to_yaml(self.config)
 
 
-Bases = dict[tuple[str, ...], tuple[DictConfig, str]]
-"""Cache of composed configs and their experiments' names, by group choices; the jobs of a sweep share it."""
+Bases = dict[tuple[str, ...], tuple[DictConfig, str, list[str]]]
+"""Cache of composed configs, their experiments' names and notes, by group choices; the jobs of a sweep share it."""
 
 
 class Template(NamedTuple):
@@ -55,6 +67,7 @@ class Template(NamedTuple):
     config: dict[str, Any]  # plain values, and references to other values; see `check_plain`
     experiment: str
     choices: Mapping[str, str] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
 
 def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases | None = None) -> Composed:
@@ -66,13 +79,11 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
     bases = {} if bases is None else bases
-    config, experiment, choices = _composed(overrides, config_dir, bases)
-    resolved = _resolved(config)
-    if suggested := suggestions(resolved, _typed(overrides)):
-        lines = [f"{each.key}={each.value}" for each in suggested]
-        config, experiment, choices = _composed([*lines, *overrides], config_dir, bases)
-        return Composed(_resolved(config), experiment, choices, in_words(suggested))
-    return Composed(resolved, experiment, choices)
+    config, experiment, choices, notes = _composed(overrides, config_dir, bases)
+    if suggested := suggestions(_resolved(config), _typed(overrides)):
+        config, experiment, choices, notes = _composed([*as_typed(suggested), *overrides], config_dir, bases)
+        notes = (in_words(suggested), *notes)
+    return Composed(_resolved(config), experiment, choices, notes)
 
 
 def _typed(overrides: list[str]) -> dict[str, Any]:
@@ -82,12 +93,12 @@ def _typed(overrides: list[str]) -> dict[str, Any]:
 
 def template(overrides: list[str]) -> Template:
     """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
-    config, experiment, choices = _composed(overrides, None, {})
+    config, experiment, choices, notes = _composed(overrides, None, {})
     if suggested := suggestions(_resolved(config), _typed(overrides)):
-        lines = [f"{each.key}={each.value}" for each in suggested]
-        config, experiment, choices = _composed([*lines, *overrides], None, {})
+        config, experiment, choices, notes = _composed([*as_typed(suggested), *overrides], None, {})
+        notes = (in_words(suggested), *notes)
     unresolved = OmegaConf.to_container(config, resolve=False)
-    return Template(_without_calls(unresolved, _resolved(config)), experiment, choices)
+    return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
 
 
 def fill(base: Template, changes: list[str]) -> Composed:
@@ -95,7 +106,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
     config = OmegaConf.create(base.config)
     for override in [parse(line) for line in changes]:
         key, value = override.key_or_group, override.value()
-        if not has(base.config, key):
+        if not has(base.config, key) and not _is_argument(base.config, key):
             raise UsageError(no_such_key(key, base.config, _keys_of))
         check_plain(value, key=key)  # before references are resolved
         OmegaConf.update(config, key, value, merge=True)
@@ -111,27 +122,59 @@ def _without_calls(node: Any, resolved: Any) -> Any:
     return node if has_plain_references(node) else resolved
 
 
-def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
-    """Compose a config. Returns: the config, unresolved; the experiment's name; the choice from each group."""
-    config_folders(config_dir)  # raises if the folder does not exist, before Hydra warns of it
+def _composed(
+    overrides: list[str], config_dir: Path | None, bases: Bases
+) -> tuple[DictConfig, str, dict[str, str], tuple[str, ...]]:
+    """Compose a config. Returns: the config, unresolved; the experiment's name; the choice from each group; notes."""
+    folders = config_folders(config_dir)  # raises if a folder does not exist, before Hydra warns of it
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_group_choice(override, config_dir)
-    group_choices = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
+    chosen = [override for override in parsed if _is_choice(override, folders)]
+    group_choices = tuple(str(override.input_line) for override in chosen)
     if group_choices not in bases:
-        base = _compose(group_choices, config_dir)
-        bases[group_choices] = base, experiment_name(base.hydra.runtime.choices, config_dir)
-    base, experiment = bases[group_choices]
-    choices = base.hydra.runtime.choices
-    targets = [each.value() for each in parsed if each.key_or_group == "task._target_" and not each.is_delete()]
-    if targets and (own_task := str(targets[-1]).rpartition(".")[2]):
+        base, notes = _replace_choices(_compose(group_choices, config_dir), chosen, config_dir)
+        bases[group_choices] = base, experiment_name(base.hydra.runtime.choices, config_dir), notes
+    base, experiment, notes = bases[group_choices]
+    choices, preset = base.hydra.runtime.choices, base.hydra.runtime.choices.get("experiment")
+    targets = typed_targets(override for override in parsed if override not in chosen)
+    if own_task := targets.get("task", "").rpartition(".")[2]:
         experiment = experiment_name(choices, config_dir, own_task)
     config = OmegaConf.masked_copy(base, [str(name) for name in base if name != "hydra"])
+    keys = preset_keys(preset, config_dir) if targets else {}
+    for key, target in targets.items():
+        notes = [*notes, *left_out(preset, replace_target(config, key, target, keys), shorten(target))]
     OmegaConf.set_struct(config, True)
     for override in parsed:
-        if not _is_choice(override, config_dir):
-            _change(config, override)
-    return config, experiment, {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
+        if override not in chosen:
+            _change(config, override, targets)
+    known = {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
+    return config, experiment, known, tuple(notes)
+
+
+def _replace_choices(base: DictConfig, chosen: list[Override], config_dir: Path | None) -> tuple[DictConfig, list[str]]:
+    """Remove keys of the preset that a typed choice does not take.
+
+    Returns: the config, a copy if it changes; a note on the removed keys of each group.
+    """
+    preset = base.hydra.runtime.choices.get("experiment")
+    names = (*PARTS, *OPTIONAL_PARTS)
+    groups = [each.key_or_group for each in chosen if each.key_or_group in names and not each.is_delete()]
+    keys = preset_keys(preset, config_dir) if groups else {}
+    groups = [group for group in dict.fromkeys(groups) if isinstance(keys.get(group), dict)]
+    if not groups:
+        return base, []
+    base, notes = base.copy(), []
+    OmegaConf.set_struct(base, False)
+    for group in groups:
+        choice = str(base.hydra.runtime.choices[group])
+        own = read_yaml(preset_file(group, choice, config_dir), references=True)
+        if "defaults" in own:  # it builds on other files
+            plain = _compose([f"{group}={choice}", "~experiment"], config_dir)
+            own = cast(dict[str, Any], OmegaConf.to_container(plain[group], resolve=False))
+        removed = replace_choice(base, own, group, keys[group])
+        notes += left_out(preset, removed, f"{group}={choice}")
+    return base, notes
 
 
 def load(path: Path) -> Composed:
@@ -184,16 +227,26 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], plain)
 
 
-def _is_choice(override: Override, config_dir: Path | None) -> bool:
+def _is_choice(override: Override, folders: list[Path]) -> bool:
     """Whether an override chooses from a group, by Hydra's rule; any other override changes a value."""
     group = override.key_or_group
     if isinstance(override.value(), dict):
         return False
-    return any((folder / group).is_dir() for folder in config_folders(config_dir))
+    return any((folder / group).is_dir() for folder in folders)
 
 
-def _change(config: DictConfig, override: Override) -> None:
-    """Change, add (+, ++) or remove (~) a value, by Hydra's rules. Raises: UsageError if it cannot be changed."""
+def _is_argument(config: dict[str, Any], key: str) -> bool:
+    """Whether a part is known to take a key that its config does not have."""
+    stem, _, last = key.rpartition(".")
+    return accepts(value_at(config, f"{stem}._target_"), last)
+
+
+def _change(config: DictConfig, override: Override, targets: Mapping[str, str]) -> None:
+    """Change, add (+, ++) or remove (~) a value. Args: targets: of the parts whose `_target_` was typed, by key.
+
+    The rules are Hydra's, except that an argument of a part needs no +.
+    Raises: UsageError if it cannot be changed.
+    """
     key, value, line = override.key_or_group, override.value(), shorten(str(override.input_line))
     stem, _, last = key.rpartition(".")
     may_add = override.is_add() or override.is_force_add()
@@ -203,7 +256,11 @@ def _change(config: DictConfig, override: Override) -> None:
         node = OmegaConf.select(config, stem) if stem else config
         old_value = OmegaConf.select(config, key) if override.is_add() or override.is_delete() else None
         names = node if OmegaConf.is_dict(node) else range(len(node)) if OmegaConf.is_list(node) else ()
-        if not may_add and last not in map(str, names):
+        is_new = last not in map(str, names)
+        if OmegaConf.is_dict(node) and is_new and not override.is_delete():
+            may_add |= stem in targets or accepts(OmegaConf.select(config, f"{stem}._target_"), last)
+        may_add |= key in targets  # all keys of a part that is typed as a whole
+        if not may_add and is_new:
             raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), _keys_of))
         if override.is_add() and old_value is not None and not isinstance(value, dict | list):
             raise UsageError(f"{line}: there is a value for {key} already; write {line[1:]}")
@@ -226,7 +283,8 @@ def _change(config: DictConfig, override: Override) -> None:
 
 def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
     """Compose these choices; the config includes Hydra's own part. Raises: UsageError."""
-    search_path = [f"hydra.searchpath=['{search_path_entry(config_dir)}']"] if config_dir else []
+    folders = ",".join(f"'{search_path_entry(folder)}'" for folder in config_folders(config_dir)[1:])
+    search_path = [f"hydra.searchpath=[{folders}]"] if folders else []
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             return hydra_compose("config", overrides=[*choices, *search_path], return_hydra_config=True)
@@ -234,7 +292,7 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
         raise _missing(error, config_dir) from error
     except YAMLError as error:
         fault = shorten(" ".join(str(error).split()), 300)
-        raise UsageError(f"a file in {conf_dir()} is not valid YAML: {fault}") from error
+        raise UsageError(f"a file in {config_folders(config_dir)[-1]} is not valid YAML: {fault}") from error
     except ERRORS as error:
         raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 
@@ -258,8 +316,12 @@ def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageErr
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:
-    """The keys of each choice of a group."""
-    return {name: [str(key) for key in OmegaConf.load(conf_dir() / group / f"{name}.yaml")] for name in options(group)}
+    """The keys of each choice of a group; those of a file that cannot be read are left out."""
+    found = {}
+    for name in options(group):
+        with suppress(UsageError):
+            found[name] = list(read_yaml(preset_file(group, name), references=True))
+    return found
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from tracetorch.cli.adapter.presets import conf_dir, options
+from tracetorch.cli.adapter.presets import config_folders, options
 from tracetorch.cli.adapter.reading import check_plain
+from tracetorch.cli.check import nodes
 from tracetorch.cli.errors import UsageError, quote, shorten
-from tracetorch.cli.signatures import is_trusted
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
 
@@ -104,6 +104,18 @@ def check_foreign(lines: Iterable[str], origin: object) -> None:
             raise UsageError(f"{origin}: {shorten(line)} would read a file of another folder; choose by name")
 
 
+def typed_values(lines: Iterable[str]) -> set[tuple[str, str]]:
+    """The keys and values, those inside typed mappings included, that are strings: ("task._target_", "mine.Task")."""
+    found = set()
+    for override in map(parse, lines):
+        value = None if override.is_delete() else override.value()
+        if isinstance(value, str):
+            found.add((override.key_or_group, str(value)))
+        for key, node in nodes(value, override.key_or_group):
+            found |= {(f"{key}.{name}", inner) for name, inner in node.items() if isinstance(inner, str)}
+    return found
+
+
 def quote_value(value: Any) -> str:
     """Quote a plain value for use after `key=`, so that parsing returns the same value."""
     match value:
@@ -128,27 +140,23 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
     if name not in GROUPS or override.is_sweep_override():
         return
     if not override.is_delete() and isinstance(override.value(), dict) and name != "experiment":
-        raise UsageError(_advise_file(name, line, cast(dict[str, Any], override.value())))
+        keys = cast(dict[str, Any], override.value())
+        if isinstance(keys.get("_target_"), str):  # a part of the user's own
+            return
+        raise UsageError(
+            f"{shorten(line)}: {name} is chosen by name, or by {name}={{_target_: …}}; "
+            f"to change single values, type {name}.KEY=…"
+        )
     if override.is_add():
         value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
     if not override.is_delete() and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
-    packaged, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
-    if packaged != own and packaged.exists() and own.exists():
-        raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
-
-
-def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
-    """The message for keys that were typed in place of a choice: they belong in a file."""
-    target = str(keys.get("_target_", ""))
-    name = target.rpartition(".")[2].lower() or "mine"
-    name = shorten(f"my_{name}" if name in options(group) else name)
-    trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
-    return (
-        f"{shorten(line)}: a {group} is chosen by name; write these keys into FOLDER/{group}/{name}.yaml, "
-        f"and type {group}={name} --config-dir FOLDER{trust}"
-    )
+    paths = [folder / name / f"{override.value()}.yaml" for folder in config_folders(config_dir)]
+    first, *others = [path for path in paths if path.exists()] or paths[:1]
+    if others:
+        fault = "comes with tracetorch" if first == paths[0] else f"is in {shorten(first.parent)} too"
+        raise UsageError(f"{shorten(line)}: a preset of this name {fault}; rename {shorten(others[0])}")
 
 
 def split_settings(overrides: list[str]) -> tuple[list[str], list[str]]:

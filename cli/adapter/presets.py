@@ -13,9 +13,10 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
+from tracetorch.cli import project
 from tracetorch.cli.adapter.reading import parse_yaml, read_config_text, read_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.files import expanded
+from tracetorch.files import expanded, real
 from tracetorch.renamed import renamed
 
 _CHOICE = re.compile(r"[\w @:/-]+(\.yaml)?", re.ASCII)
@@ -27,10 +28,17 @@ def conf_dir() -> Path:
 
 
 def config_folders(config_dir: Path | None) -> list[Path]:
-    """The folders of choices, by precedence. Raises: UsageError if `--config-dir` is not a folder."""
+    """The folders of choices, by precedence: that of traceTorch, of the project, and `--config-dir`.
+
+    Raises: UsageError if `--config-dir` is not a folder, or if the project's file is broken.
+    """
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
-    return [conf_dir(), *([config_dir] if config_dir else [])]
+    own = project.current()
+    folders = [own.conf] if own and own.conf else []
+    if config_dir is not None and real(config_dir) not in map(real, folders):
+        folders.append(config_dir)
+    return [conf_dir(), *folders]
 
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
@@ -79,7 +87,7 @@ def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
     experiment, task = choices.get("experiment"), choices.get("task")
     if not experiment or task in (None, "None") or _task_of(experiment, config_dir) in (task, None):
         return ""
-    is_default = experiment == _default("experiment")
+    is_default = experiment == default_choice("experiment")
     origin = f"the default experiment ({experiment})" if is_default else f"experiment={shorten(experiment)}"
     fitting = [name for name in options("experiment", config_dir) if _task_of(name, config_dir) == task]
     presets = ", ".join(f"tracetorch run experiment={shorten(name)}" for name in fitting)
@@ -90,7 +98,7 @@ def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
 def _task_of(experiment: str, config_dir: Path | None) -> str | None:
     """The task that an experiment chooses; None if its file cannot be read."""
     try:
-        return next(_chosen_tasks(experiment, config_dir, ()), None) or _default("task")
+        return next(_chosen_tasks(experiment, config_dir, ()), None) or default_choice("task")
     except (UsageError, AttributeError, TypeError):  # a preset that this run does not use may hold anything
         return None
 
@@ -112,7 +120,39 @@ def _chosen_tasks(experiment: str, config_dir: Path | None, above: tuple[str, ..
             yield from _chosen_tasks(entry.removeprefix("/experiment/"), config_dir, (*above, experiment))
 
 
-def _default(group: str) -> str | None:
+Keys = dict[str, Any]
+"""The keys that presets set: nested mappings that end in None."""
+
+
+def preset_keys(experiment: object, config_dir: Path | None = None) -> Keys:
+    """The keys that an experiment and the presets that it builds on set; {} without an experiment."""
+    return _keys_in(experiment, config_dir, ()) if isinstance(experiment, str) else {}
+
+
+def _keys_in(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Keys:
+    path = preset_file("experiment", experiment, config_dir)
+    if not path.is_file() or experiment in above:
+        return {}
+    content = read_yaml(path, references=True)
+    found: Keys = {}
+    defaults = content.get("defaults")
+    for entry in defaults if isinstance(defaults, list) else ():
+        if isinstance(entry, str) and entry != "_self_":
+            _merge(found, _keys_in(entry.removeprefix("/experiment/"), config_dir, (*above, experiment)))
+    _merge(found, {name: value for name, value in content.items() if name != "defaults"})
+    return found
+
+
+def _merge(keys: Keys, more: Mapping[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            inner = keys[name] = keys.get(name) or {}
+            _merge(inner, value)
+        else:
+            keys[name] = None
+
+
+def default_choice(group: str) -> str | None:
     """The choice from a group in `config.yaml`."""
     entries = read_yaml(conf_dir() / "config.yaml", references=True)["defaults"]
     return next((entry[group] for entry in entries if isinstance(entry, dict) and group in entry), None)

@@ -39,6 +39,11 @@ def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> list[Sugges
     return [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
 
 
+def as_typed(suggested: Sequence[Suggestion]) -> list[str]:
+    """Return the choices as overrides."""
+    return [f"{each.key}={each.value}" for each in suggested]
+
+
 def in_words(suggested: Sequence[Suggestion]) -> str:
     """Return the choices as a sentence, such as "chosen for these data: loss=mse (values)"."""
     named = [

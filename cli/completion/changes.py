@@ -34,13 +34,15 @@ def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
 
 
 def chosen(typed: Sequence[str], sweep: bool) -> Config:
-    """Compose a config from the group choices among these changes; in a sweep, from the first of each list.
+    """Compose a config from the choices and targets among these changes; in a sweep, from the first of each list.
 
     Raises: UsageError.
     """
     pairs = [change.partition("=") for change in typed]  # other changes add no keys, and may be invalid
-    choices = [(group, choice.partition(",")[0] if sweep else choice) for group, equals, choice in pairs if equals]
-    return compose([f"{group}={choice}" for group, choice in choices if group in GROUPS]).config
+    lists = sweep and not any("{" in change for change in typed)
+    choices = [(group, choice.partition(",")[0] if lists else choice) for group, equals, choice in pairs if equals]
+    kept = [(key, choice) for key, choice in choices if key in GROUPS or key.endswith("._target_")]
+    return compose([f"{key}={choice}" for key, choice in kept]).config
 
 
 def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str], sweep: bool) -> Items:
@@ -67,7 +69,12 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
     stem, dot, _ = name.rpartition(".")
     for group in () if dot else groups:
         yield CompletionItem(f"{group}=", type="key", help=shorten(", ".join(options(group)), _WIDEST))
-    for part, value in _settings(value_at(config, stem) if stem else config).items():
+    node = value_at(config, stem) if stem else config
+    if groups and isinstance(node, dict) and "_target_" in node and not node.get("_partial_"):
+        for argument in signature(node["_target_"]) or {}:  # that the YAML file does not list
+            if argument not in node:
+                yield CompletionItem(f"{stem}{dot}{argument}=", type="key", help="not set")
+    for part, value in _settings(node).items():
         if not isinstance(value, dict):
             remark = shorten(value if isinstance(value, str) else quote_value(value), _WIDEST)
             if mark != "+":  # a key that exists cannot be added

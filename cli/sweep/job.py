@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracetorch.cli import project
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import execute, record_refused
 from tracetorch.cli.folders import check_links
@@ -30,6 +31,7 @@ class Worker:
     names: tuple[str, ...]  # of the jobs' folders; the launcher passes an index
     controller: ControllerProcess  # receives Ctrl-C; a job that is interrupted in it ends the sweep
     fail_fast: bool  # after a failure, no further job starts
+    project: str = ""  # the folder of the user's project, for other processes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read a pickle, perhaps of an earlier version: a cluster's queue may hold one."""
@@ -42,6 +44,7 @@ class Worker:
             return ""
         if not self.controller.is_this_process():
             _redirect(sweep / OUTPUT / f"{self.names[at]}.txt")
+            project.choose(Path(self.project) if self.project else None)
         with self.controller.busy(), StopListener(sweep, self.controller) as listener:
             try:
                 code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], listener)

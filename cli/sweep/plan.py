@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import GROUPS, Bases, Composed, check_foreign, compose, note_of
+from tracetorch.cli import project
+from tracetorch.cli.adapter import GROUPS, Bases, Composed, check_foreign, compose, note_of, typed_values
 from tracetorch.cli.adapter.overrides import check_job_count, expand, split_settings
 from tracetorch.cli.adapter.presets import config_folders
 from tracetorch.cli.adapter.reading import check_plain, portable, restored
-from tracetorch.cli.check import KEYS, check, check_new, check_trusted
+from tracetorch.cli.check import KEYS, check, check_new, check_own, check_trusted
 from tracetorch.cli.errors import UsageError, prefixed, quote, shorten
 from tracetorch.cli.folders import config_difference, folder_name, plain_name, short_names
 from tracetorch.cli.sweep.launchers import LAUNCHERS, options_of
@@ -92,18 +93,19 @@ class Plan:
         }
 
 
-def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] = ()) -> Plan:
+def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] = (), *, imports: bool = True) -> Plan:
     """Compose and check every job, so that an error in the last is found before the first starts.
 
     Args:
         typed: overrides; sweep=NAME is replaced by the content of that preset.
         config_dir: a folder with further presets of all groups.
         trust: packages whose parts a preset from elsewhere may name.
+        imports: whether packages of the user's own are imported to see what they define.
     Raises: UsageError that names the job with an invalid config.
     """
     config_folders(config_dir)  # first, so that the message of a missing folder names no job
     preset = unfold(typed, config_dir)
-    if trust and preset.origin is None and config_dir is None:
+    if trust and preset.origin is None and config_dir is None and project.current() is None:
         raise UsageError(
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
@@ -118,17 +120,20 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     for job in all_jobs:
         unique.setdefault(frozenset(job), job)  # a job that occurs in two parts is run once
     expanded = list(unique.values())
+    typed_keys = set(map(key_of, typed))
     if preset.origin:
-        typed_keys = set(map(key_of, typed))
         for job in expanded:
             check_foreign((line for line in job if key_of(line) not in typed_keys), preset.origin)
     if len(expanded) > _MANY:  # each takes some milliseconds
         say(f"checking {len(expanded)} jobs …", error=True)
     bases: Bases = {}
     composed = [_compose(job, at, len(expanded), config_dir, bases) for at, job in enumerate(expanded)]
-    if foreign := preset.origin or config_dir:
-        for each in composed:
-            check_trusted(each.config, foreign, trust)
+    for job, each in zip(expanded, composed, strict=True):
+        given = typed_values(line for line in job if not preset.origin or key_of(line) in typed_keys)
+        if preset.origin and config_dir is None:
+            packages = [*trust, *project.trusted(preset.origin)]
+            check_trusted(each.config, preset.origin, packages, given, imports=imports)
+        check_own(each.config, given, config_dir, trust, imports=imports)
     values = [dict(line.split("=", 1) for line in job) for job in expanded]
     keys = dict.fromkeys(key for by_key in values for key in by_key)
     varying = short_names([key for key in keys if len({by_key.get(key) for by_key in values}) > 1])
@@ -143,6 +148,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, path = outputs.pop()
     choices = {(each.choices.get("experiment"), each.choices.get("task")): each.choices for each in composed}
+    notes = [note_of(chosen, config_dir) for chosen in choices.values()]
+    notes += [note for each in composed for note in each.notes]
     return Plan(
         experiment=names.pop() if len(names) == 1 else "several",
         typed=typed,
@@ -152,7 +159,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         path=files.expanded(path) if path else None,
         figures=preset.figures,
         config_dir=str(config_dir) if config_dir is not None else "",
-        notes=[note for chosen in choices.values() if (note := note_of(chosen, config_dir))],
+        notes=[note for note in dict.fromkeys(notes) if note],
     )
 
 
@@ -245,7 +252,7 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
     for job in jobs:
         with prefixed(f"{path}, job {shorten(job.name)}: "):
             check(job.config)
-        check_trusted(job.config, path, trust)
+        check_trusted(job.config, path, [*trust, *project.trusted(folder)])
     return plan if jobs == plan.jobs else replace(plan, jobs=jobs, seal="")
 
 

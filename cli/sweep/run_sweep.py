@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracetorch.cli.adapter import conf_dir
+from tracetorch.cli import project
+from tracetorch.cli.adapter.presets import config_folders
 from tracetorch.cli.compare_verb import draw_scatter
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import check_links
@@ -105,7 +106,9 @@ def _run_jobs(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> 
     say(*planned.notes, f"{planned.experiment}: {planned.count}{remark} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
-    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast)
+    own = project.current()
+    root = str(own.root) if own else ""
+    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast, root)
     try:
         clear_stop(folder)
         with SweepMonitor(screen, folder, planned.jobs, queue.has), SignalGuard(folder, screen.print) as guard:
@@ -134,8 +137,9 @@ def _is_older_than_presets(path: Path) -> bool:
     """Whether a file of `conf/` is newer than this file; False if that is unknown."""
     try:
         modified = path.stat().st_mtime
-        return any(preset.stat().st_mtime > modified for preset in conf_dir().rglob("*.yaml"))
-    except OSError:
+        presets = (preset for folder in config_folders(None) for preset in folder.rglob("*.yaml"))
+        return any(preset.stat().st_mtime > modified for preset in presets)
+    except (OSError, UsageError):
         return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tracetorch.cli import project
 from tracetorch.cli.adapter import note_of
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.terminal import say
@@ -31,7 +32,8 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     if typed and typed != settings.typed:
         fault = f"{folder} is a study of {shorten(' '.join(settings.typed), 200)}"
         raise UsageError(f"{fault}; {resume_hint(folder)}; for another study, name another folder")
-    composer = Composer(settings.overrides, folder / FILE, trust, settings.configs)
+    packages = [*trust, *project.trusted(folder)]
+    composer = Composer(settings.overrides, folder / FILE, packages, settings.configs)
     search, composed = validate(settings.search, composer)
     return _run(settings._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
 
@@ -50,7 +52,7 @@ def _start(typed: list[str], trials: int | None, folder: Path | None) -> int:
     root = expanded(composed.config["output"].get("root", "outputs"))
     settings = StudySettings(composed.experiment, typed, overrides, search, composer.content())
     study_folder = reserve(settings, root, folder)
-    if note := note_of(composed.choices):
+    for note in filter(None, [note_of(composed.choices), *composer.notes]):
         say(note)
     return _run(settings, composer, int(composed.config["seed"]), study_folder, trials)
 

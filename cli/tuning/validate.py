@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tracetorch.cli.adapter import Composed, Template, check_foreign, fill, make, template
+from tracetorch.cli.adapter import Composed, Template, check_foreign, fill, make, template, typed_values
 from tracetorch.cli.adapter.reading import check_plain, portable, restored
-from tracetorch.cli.check import PARTS, check, check_new, check_trusted
+from tracetorch.cli.check import PARTS, check, check_new, check_own, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, prefixed, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracetorch.tasks import Environment, Task
 
 
+_STORED = ("config", "experiment", "choices")  # the fields of a template in a study's file
 _BASE = "base"  # the key, in a study's file, of the template without any choice of the search
 
 
@@ -43,16 +44,24 @@ class Composer:
             check_foreign(overrides, origin)
             self._overrides = current_overrides(overrides)
         for choice, node in _mapping(templates or {}, origin).items():
-            config, experiment, choices = (_mapping(node, origin).get(name) for name in Template._fields)
+            config, experiment, choices = (_mapping(node, origin).get(name) for name in _STORED)
             check_plain(config, origin, choice, references=True)
             names = {group: name for group, name in _mapping(choices, origin).items() if isinstance(name, str)}
             config = _mapping(current(restored(config)), origin)
             self._templates[choice] = Template(config, plain_name(experiment), names)
 
+    @property
+    def notes(self) -> list[str]:
+        """What the templates say about keys of a preset that a chosen part does not take."""
+        return list(dict.fromkeys(note for each in self._templates.values() for note in each.notes))
+
     def content(self) -> dict[str, Any]:
         """The templates, for the study's file."""
         templates = self._templates.items()
-        plain = {choice: {**each._asdict(), "choices": dict(each.choices)} for choice, each in templates}
+        plain = {
+            choice: dict(zip(_STORED, (each.config, each.experiment, dict(each.choices)), strict=True))
+            for choice, each in templates
+        }
         return cast(dict[str, Any], portable(plain))
 
     def __call__(self, changes: list[str]) -> tuple[Composed, list[str]]:
@@ -71,6 +80,7 @@ class Composer:
             check_trusted(composed.config, self._origin, self._trust)
             check(composed.config)
         else:
+            check_own(composed.config, typed_values(self._overrides))
             check_new(composed.config)
         return composed, [*self._overrides, *changes]
 

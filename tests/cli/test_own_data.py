@@ -41,9 +41,9 @@ def test_what_is_typed_has_precedence_and_a_preset_is_left_alone(labelled):
     typed = compose(["task=file", f"task.path={labelled}", "network.neuron.decay=0.7", "loss=mse", "network=lif_lif"])
     assert (typed.config["network"]["neuron"]["decay"], typed.config["network"]["readout"]["decay"]) == (0.7, 0.5)
     assert typed.config["loss"]["_target_"].endswith("mse")
-    assert "network.readout.decay" in typed.suggested and "loss=" not in typed.suggested
+    assert "network.readout.decay" in " ".join(typed.notes) and "loss=" not in " ".join(typed.notes)
     preset = compose(["experiment=spoken_digits", f"task.path={labelled}"])
-    assert preset.suggested == "" and preset.config["network"]["neuron"]["decay"] == 0.9
+    assert preset.notes == () and preset.config["network"]["neuron"]["decay"] == 0.9
 
 
 @pytest.mark.parametrize("rule", ["trace", "eprop", "ottt", "bptt"])

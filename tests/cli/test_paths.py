@@ -86,7 +86,7 @@ def test_without_a_working_directory_every_verb_ends_with_a_sentence(here):
     (here / "gone").rmdir()
     folder = ("resume", "plot", "compare", "eval", "info")
     for verb in VERBS:
-        words = ["bash"] if verb == "completion" else ["x"] if verb in folder else []
+        words = {"completion": ["bash"], "new": ["task", "x"]}.get(verb, ["x"] if verb in folder else [])
         result = tracetorch(verb, *words)
         said = "tracetorch: the working directory no longer exists; change to another\n"
         assert (result.exit_code, result.stderr) == (2, said), verb

@@ -123,7 +123,7 @@ WRONG = [
     ([RATE, "search.space.optimizer.rl.high=1"], "it has no optimizer.rl. Did you mean 'optimizer.lr'"),
     ([RATE, "search.space.optimizer.lr=1"], "write optimizer.lr.low=…"),
     # its keys
-    ([RATE, "search.space.optimizer.momentum={low: 0, high: 1}"], "It belongs to optimizer=sgd"),
+    ([RATE, "search.space.optimizer.momentum={low: 0, high: 1}"], "It belongs to optimizer=rmsprop and optimizer=sgd"),
     ([RATE, "search.space.seed={low: 0, high: 9}"], "'seed' cannot be searched. A search changes task"),
     ([RATE, "search.space.optimzer.lr={low: 0, high: 9}"], "Did you mean 'search.space.optimizer'?"),
     ([RATE, "search.space.optimizer={choices: [adam, admw]}"], "Did you mean 'adamw'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast, overload
 
@@ -17,6 +18,7 @@ from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
 from tracetorch.nn.network import Network, Shape, has_hooks, run_with_hooks
+from tracetorch.nn.neurons import Neuron
 from tracetorch.nn.state import check_saved
 
 
@@ -228,9 +230,12 @@ def feedforward(
     Args:
         in_features, out_features: sizes of the input and of the readout.
         hidden: sizes of the hidden layers, from the input up; may be empty.
-        neuron, readout: functions that make a layer from its sizes, such as `LIF` or `partial(LIS, decay=.99)`.
+        neuron, readout: functions that make a layer from its sizes, such as `LIF` or `partial(LIS, decay=.99)`; or a
+            class of neurons, of which `Layer` makes one in which every parameter is trained.
     Example:
         >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
+        LIF(784, 256)
+        >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.neurons.LIF, readout=tt.nn.LIS)[0]
         LIF(784, 256)
     """
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
@@ -238,6 +243,13 @@ def feedforward(
     for name, make in {"neuron": neuron, "readout": readout}.items():
         if not callable(make) or isinstance(make, Module):
             raise TypeError(f"{name} makes a layer from its sizes, such as tracetorch.nn.LIF, got {make!r}")
+    neuron, readout = map(_layers_of, (neuron, readout))
     sizes = [in_features, *hidden]
     layers = [neuron(below, above) for below, above in pairwise(sizes)]
     return Sequential(*layers, readout(sizes[-1], out_features))
+
+
+def _layers_of(make: Callable[..., Any]) -> Callable[[int, int], Layer]:
+    """The function that makes layers; for a class of neurons, also with arguments, one that makes layers of them."""
+    kind = make.func if isinstance(make, partial) else make
+    return partial(Layer, neuron=make) if isinstance(kind, type) and issubclass(kind, Neuron) else make

@@ -24,7 +24,7 @@ LOST = (
 _BYTES_FOR_AN_ELEMENT = 8  # least size in a record: name, value and separators
 
 RESERVED = {"update", "split", "loss", "steps_per_second", "train_seconds", "memory_bytes"}
-RESERVED |= {"steps", "episodes", "switch", "switches"}
+RESERVED |= {"steps", "episodes", "switch", "switches", "gradient_norm"}
 """Fields of a record; a task's metric must have another name."""
 
 COSTS = ("_seconds", "_per_second", "_bytes")  # endings of fields that depend on the machine and are never compared

@@ -45,7 +45,7 @@ class Resumable(Protocol):
 
 
 _DRAWING_SECONDS = 4.0  # approximate time to draw a run's figures, for any length of training: 3 to 5 s on 2 cores
-_OPTIONAL_PARTS = {"rule"}  # parts that earlier versions saved only if they had a state
+_OPTIONAL_PARTS = {"rule", "clipping"}  # parts that checkpoints of earlier versions may lack
 
 
 class Run:

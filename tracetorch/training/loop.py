@@ -63,7 +63,13 @@ def fit(
     step.rehearse()
     log, best = Log(["loss", *step.logged]), Best(patience)
     health = HealthWatch(rewarded=isinstance(step.task, Environment))
-    parts: dict[str, Any] = {"schedule": schedule, "log": log, "health": health, **step.parts}
+    parts: dict[str, Any] = {
+        "schedule": schedule,
+        "log": log,
+        "health": health,
+        "clipping": step.clipping,
+        **step.parts,
+    }
     if eval_every is not None:
         parts["best"] = best
     run.planned_updates, run.eval_every = total, eval_every
@@ -89,7 +95,7 @@ def fit(
             if result.event is not None:
                 run.record(result.event)
             if is_logged:
-                values = log.take(run.timings["train_seconds"])
+                values = log.take(run.timings["train_seconds"]) | step.clipping.take()
                 run.record({"update": update, "split": "train", **values, **step.take(log.steps)})
             diagnostic.look(run, update, last=is_last)
             evaluation = _validate(run, step, update, health) if is_evaluated else None

@@ -22,6 +22,7 @@ from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.task import choices
+from tracetorch.training.clipping import Clipping
 
 
 def check_counts(**counts: int | None) -> None:
@@ -127,6 +128,7 @@ class Setup:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         window: steps at the end of a trial or observation that are read as the answer; None: `task.readout_window`.
         schedule: of the learning rate: "none" (constant), or "linear" or "cosine" to 0 at the end.
+        clip_norm, clip_value: limits of the gradients; see `Clipping`. None: no limit.
         precision: of the factors of the forward matrix products; see `Layer.precision`. The rest is float32.
         log_every: updates between two records.
         checkpoint_seconds: a checkpoint is written when the last one is older than this; a run that was killed
@@ -150,6 +152,8 @@ class Setup:
         device: str = "auto",
         window: int | None = None,
         schedule: Literal["none", "linear", "cosine"] = "none",
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
         log_every: int = 100,
         checkpoint_seconds: float = 30.0,
@@ -180,6 +184,7 @@ class Setup:
                     f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
                 )
             net.precision = torch.bfloat16
+        self.clipping = Clipping(net.parameters(), clip_norm, clip_value)
         self.task: Any = task
         self.seed, self.window, self.schedule = seed, window or task.readout_window, schedule
         self.log_every, self.checkpoint_seconds, self.figures = log_every, checkpoint_seconds, figures

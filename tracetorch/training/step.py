@@ -28,7 +28,7 @@ class Update(NamedTuple):
 class Step(ABC):
     """One kind of update. `fit` calls it with the number of the update: 1, 2, 3, …
 
-    After a call, `.grad` of each parameter holds the latest gradient.
+    After a call, `.grad` of each parameter holds the latest gradient, clipped.
 
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
@@ -41,13 +41,14 @@ class Step(ABC):
 
     def __init__(self, setup: Setup):
         self.task, self.learner, self.loss, self.optimizer = setup.task, setup.learner, setup.loss, setup.optimizer
-        self.net, self.window = setup.learner.net, setup.window
+        self.net, self.window, self.clipping = setup.learner.net, setup.window, setup.clipping
 
     def step_optimizer(self, number: int) -> None:
-        """Run `optimizer.step()`. Args: number: of the update.
+        """Clip the gradients, and run `optimizer.step()`. Args: number: of the update.
 
         Raises: TrainingError for a RuntimeError or TypeError, except a lack of memory.
         """
+        self.clipping()
         try:
             self.optimizer.step()
         except torch.OutOfMemoryError:
