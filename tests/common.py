@@ -223,6 +223,17 @@ def _sampled(**changes: Any) -> Callable[..., Any]:
     return lambda seed=0: tt.tasks.SampledTask(samples, **held_out | changes, seed=seed)
 
 
+def _events(seed: int = 0) -> Any:
+    """Recordings of 30 events of 5 channels in 0.2 s, of two classes in turn."""
+    random, (_, labels) = np.random.default_rng(0), _series()
+    times = np.sort(random.random((24, 30)), axis=1) * 0.2
+    times[:, -1] = 0.199  # all samples have ten steps
+    events = [tt.data.Events(when, random.integers(0, 5, 30)) for when in times]
+    samples = tt.data.Samples(events, 5, labels.numpy(), {}, [f"sample {at}" for at in range(24)], "samples")
+    held_out = {"test": np.arange(24) >= 16, "validation": (np.arange(24) >= 8) & (np.arange(24) < 12)}
+    return tt.tasks.SampledTask(samples, **held_out, dt=0.02, batch_size=6, seed=seed)
+
+
 def _dataset(seed: int = 0) -> Any:
     values, labels = _series()
     parts = [TensorDataset(values[at::3], labels[at::3]) for at in range(3)]
@@ -254,6 +265,7 @@ TASKS = [
     Row("pixels-permuted", "SequentialMNIST", _parts(by="pixels", order="permuted", levels=4, steps_per_part=1)),
     Row("samples", "SampledTask", _sampled()),
     Row("samples-poisson", "SampledTask", _sampled(encoding="poisson")),
+    Row("samples-events", "SampledTask", _events),
     Row("dataset", "Dataset", _dataset),
     Row("file", "File", _file),
     Row("patterns", "Patterns", _patterns()),

@@ -64,7 +64,7 @@ def test_verbs_options_and_choices_are_offered_with_descriptions(ask):
         ("compare x --by optimizer.l", "optimizer.lr"),
         # choices of a group
         ("show experiment=mn", "experiment=mnist experiment=mnist_sample"),
-        ("run -m task=patterns,s", "task=patterns,sequential_mnist task=patterns,store_recall"),
+        ("run -m task=patterns,s", "task=patterns,sequential_mnist task=patterns,shd task=patterns,store_recall"),
         ("run --multirun loss=mse,reflect,a", "loss=mse,reflect,actor_critic"),
         ("run task=patterns,mn", ""),  # several values are for sweeps
         ("run -m sweep=r", "sweep=rules"),

@@ -6,9 +6,12 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from itertools import product
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 import yaml
@@ -17,6 +20,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.command_line import CLICKS, ran, refused, tracetorch
+from tests.data.event_files import gesture_folder, nmnist_folder, shd_folder
 from tests.terminals import tracetorch_in_terminal
 from tracetorch.cli import adapter
 from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir, fill, template
@@ -36,8 +40,14 @@ SMALL = {"batch_size": 4, "test_trials": 6, "validation_trials": 6, "duration": 
 SMALL |= {"num_envs": 4, "test_episodes": 6, "validation_episodes": 6, "max_episode_steps": 9}
 """For whichever of these keys a task has, or one inside of it."""
 
-
 DATA = str(Path(__file__).parents[1] / "data" / "two_classes.npz")
+EVENTS = {"shd": shd_folder, "nmnist": nmnist_folder, "dvs_gesture": gesture_folder}
+"""Tiny files for the tasks that download theirs."""
+
+
+@cache
+def event_folder(make: Callable[[Path], Path]) -> str:
+    return str(make(Path(mkdtemp()) / "events"))
 
 
 def header(path: Path) -> list[str]:
@@ -67,6 +77,8 @@ def shrink(composed: Composed) -> Composed:
         if part.get("_target_") == "tracetorch.tasks.File":
             part.update(path=DATA, pattern=None)
         part.update({key: value for key, value in SMALL.items() if key in part})
+        if folder := EVENTS.get(str(part.get("_target_")).rpartition(".")[2]):
+            part |= {"source": event_folder(folder), "validation": 0.1, "max_rate": 20.0}  # they hold few events
     train, network = config["train"], config["network"]
     silent = "latency" in str(config["task"]) or network["readout"]["_target_"].endswith(".LIF")  # in the first updates
     train |= {"updates": 40 if silent else 2, "figures": False, **({"passes": None} if "passes" in train else {})}

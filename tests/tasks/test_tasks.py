@@ -99,6 +99,7 @@ TRIALS = {
     "pixels-permuted": 1370510849,
     "samples": 3929656913,
     "samples-poisson": 1653507153,
+    "samples-events": 4030898144,
     "dataset": 1631870820,
     "file": 2713347419,
     "patterns": 364135512,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def read_npz(path: Path, inputs: str | None = None, target: str | None = None) -
     Args: inputs, target: names of arrays; None: the first of `INPUTS`, of `TARGETS`, that is there.
     Raises: OSError; ValueError that names the file, says what was found and what is wanted.
     """
-    found = _load(path)
+    found = load(path)
     name = _named(path, found, inputs, INPUTS, "inputs")
     wanted = _named(path, found, target, TARGETS, "target")
     return _samples(path, {"inputs": name, "target": wanted}, found)
@@ -94,34 +95,51 @@ def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def _load(path: Path) -> dict[str, Array]:
+def load(path: Path) -> dict[str, Array]:
+    """Return the arrays of a `.npz` file. Raises: OSError; ValueError that names the file."""
     with files.open_regular(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-                total = sum(entry.file_size for entry in entries)
-                if total > files.MOST_DATA_BYTES:
-                    most = f"more than {files.MOST_DATA_BYTES:,} are not read"
-                    raise ValueError(f"it says that it holds {total:,} bytes; {most}")
-                found = {}
-                for entry in entries:
-                    with archive.open(entry) as stored:
-                        found[entry.filename.removesuffix(".npy")] = _array(stored.read(), entry.filename)
-                return found
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            why = printable(" ".join(str(error).split()), 200) or type(error).__name__
-            raise ValueError(f"{path} is not a .npz file that can be read: {why}") from None
+        return decode_npz(file, str(path))
+
+
+def decode_npz(file: BinaryIO, name: str, most: int = files.MOST_DATA_BYTES) -> dict[str, Array]:
+    """Return the arrays of an open `.npz` file. Raises: ValueError with its name, also for more than `most` bytes."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            total = sum(entry.file_size for entry in entries)
+            if total > most:
+                raise ValueError(f"it says that it holds {total:,} bytes; more than {most:,} are not read")
+            found = {}
+            for entry in entries:
+                with archive.open(entry) as stored:
+                    found[entry.filename.removesuffix(".npy")] = decode_npy(stored.read(), entry.filename)
+            return found
+    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        why = printable(" ".join(str(error).split()), 200) or type(error).__name__
+        raise ValueError(f"{name} is not a .npz file that can be read: {why}") from None
+
+
+def names_of(path: Path) -> list[str]:
+    """Return the names of the arrays of a `.npz` file; none if it cannot be read, which `load` then reports."""
+    try:
+        with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return []
 
 
 def _load_npy(path: Path) -> Array:
     try:
-        return _array(files.read_bytes(path, files.MOST_DATA_BYTES), path.name)
+        return decode_npy(files.read_bytes(path, files.MOST_DATA_BYTES), path.name)
     except ValueError as error:
         raise ValueError(f"{path} is not a .npy file that can be read: {error}") from None
 
 
-def _array(content: bytes, name: str) -> Array:
-    """Decode a `.npy` file. The size in its header is compared with the data before anything is allocated."""
+def decode_npy(content: bytes, name: str) -> Array:
+    """Decode a `.npy` file. The size in its header is compared with the data before anything is allocated.
+
+    Raises: ValueError that names it.
+    """
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)

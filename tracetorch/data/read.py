@@ -7,9 +7,12 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from tracetorch import files
-from tracetorch.data.arrays import read_npy, read_npz
+from tracetorch.data import events
+from tracetorch.data.arrays import load, names_of, read_npy, read_npz
 from tracetorch.data.audio import Bands, read_audio
-from tracetorch.data.container import opened
+from tracetorch.data.container import Container, opened
+from tracetorch.data.events import EventReading
+from tracetorch.data.hdf5 import read_hdf5
 from tracetorch.data.images import read_images
 from tracetorch.data.pattern import Pattern
 from tracetorch.data.samples import Samples
@@ -18,7 +21,8 @@ from tracetorch.printable import printable
 
 SOUNDS = (".wav",)
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-KNOWN = ".npz, .npy, .csv or .tsv; a folder or .zip of .wav files or of images"
+HDF5 = (".h5", ".hdf5")
+KNOWN = ".npz, .npy, .csv, .tsv or .h5; a folder or .zip of .wav files, images or events (.bin, .aedat, .npz)"
 
 
 class Reading(NamedTuple):
@@ -33,6 +37,7 @@ class Reading(NamedTuple):
     bands: Bands = Bands()
     size: tuple[int, int] | None = None
     grey: bool = False
+    events: EventReading = EventReading()
 
 
 def read(path: str | Path, how: Reading | None = None) -> Samples:
@@ -44,6 +49,10 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     match path.suffix.lower():
+        case ".npz" if events.are_events(names_of(path)):
+            return events.read_joined(path, load(path), how.events, _one(how.target, "target"))
+        case ".h5" | ".hdf5":
+            return read_hdf5(path, how.events)
         case ".npz":
             return read_npz(path, _one(how.inputs, "inputs"), _one(how.target, "target"))
         case ".npy":
@@ -54,29 +63,42 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
     if not path.is_dir() and path.suffix.lower() != ".zip":
         raise ValueError(f"{path}: this kind of file is not read; wanted: {KNOWN}")
     with opened(path) as container:
-        endings = Counter(PurePath(name).suffix.lower() for name in container.names)
-        ending = PurePath(how.pattern).suffix.lower() if how.pattern else ""
-        usual = {**dict.fromkeys(SOUNDS, "sound"), **dict.fromkeys(IMAGES, "image")}
-        ending = ending or next((end for end, _ in endings.most_common() if end in usual), "")
-        if ending not in usual:
-            held = (
-                ", ".join(f"{count:,} {end or 'without ending'}" for end, count in endings.most_common(4)) or "no file"
-            )
-            raise ValueError(f"{path} holds {printable(held, 100)}; wanted: {KNOWN}")
-        if how.pattern is None and not any("/" in name.strip("/") for name in container.names):
-            example = printable(container.names[0], 60)
-            raise ValueError(
-                f"{path}: what is the label of {example}? Give task.pattern=…, such as '{{label}}_{{index}}{ending}'"
-            )
-        pattern = Pattern(how.pattern or f"{{label}}/{{name}}{ending}")
-        target = _one(how.target, "target") or "label"
-        if target not in pattern.names:
-            raise ValueError(
-                f"task.pattern={pattern.text} has no field {{{target}}}; it has {', '.join(pattern.names)}"
-            )
-        if usual[ending] == "sound":
-            return read_audio(container, pattern, target, how.bands)
+        return _read_files(container, how)
+
+
+def _read_files(container: Container, how: Reading) -> Samples:
+    """Read the files in a folder or an archive, of the kind that occurs most often."""
+    if how.pattern is None and events.are_gestures(container.names):
+        return events.read_gestures(container, how.events)
+    path, known = container.path, (*SOUNDS, *IMAGES, *events.ENDINGS)
+    endings = Counter(PurePath(name).suffix.lower() for name in container.names)
+    ending = PurePath(how.pattern).suffix.lower() if how.pattern else ""
+    ending = ending or next((end for end, _ in endings.most_common() if end in known), "")
+    if ending not in known:
+        held = ", ".join(f"{count:,} {end or 'without ending'}" for end, count in endings.most_common(4)) or "no file"
+        raise ValueError(f"{path} holds {printable(held, 100)}; wanted: {KNOWN}")
+    if how.pattern is None and not any("/" in name.strip("/") for name in container.names):
+        example = printable(container.names[0], 60)
+        raise ValueError(
+            f"{path}: what is the label of {example}? Give task.pattern=…, such as '{{label}}_{{index}}{ending}'"
+        )
+    pattern = Pattern(how.pattern or _usual_pattern(container, ending))
+    target = _one(how.target, "target") or "label"
+    if target not in pattern.names:
+        raise ValueError(f"task.pattern={pattern.text} has no field {{{target}}}; it has {', '.join(pattern.names)}")
+    if ending in SOUNDS:
+        return read_audio(container, pattern, target, how.bands)
+    if ending in IMAGES:
         return read_images(container, pattern, target, size=how.size, grey=how.grey)
+    reader = events.read_bins if ending == ".bin" else events.read_recordings
+    return reader(container, pattern, target, how.events)
+
+
+def _usual_pattern(container: Container, ending: str) -> str:
+    """A folder for each class; in folders train and test, as in N-MNIST's archives, if there are both."""
+    fitting = [name.split("/") for name in container.names if name.lower().endswith(ending)]
+    above = {parts[-3].lower() for parts in fitting if len(parts) > 2}
+    return f"{'{split}/' if {'train', 'test'} <= above else ''}{{label}}/{{name}}{ending}"
 
 
 def _one(names: str | tuple[str, ...] | None, key: str) -> str | None:

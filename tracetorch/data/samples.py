@@ -14,8 +14,8 @@ Array = np.ndarray[Any, Any]
 class Events(NamedTuple):
     """The events of one sample, in order of time."""
 
-    times: Array  # (events,), float64, seconds from the start of the sample
-    channels: Array  # (events,), int64
+    times: Array  # (events,), float32 or float64, seconds from the start of the sample
+    channels: Array  # (events,), whole numbers from 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Samples:
     """Height and width, if a sample or a step is an image of one channel; None if not."""
     is_scaled: bool = False
     """Whether the inputs have a scale that networks can take, such as brightness from 0 to 1."""
+    remark: str = ""
+    """What a reader changed, in a few words."""
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -3,6 +3,7 @@
 from tracetorch.tasks.cue_accumulation import CueAccumulation
 from tracetorch.tasks.dataset import Dataset
 from tracetorch.tasks.environment import Environment, Outcome
+from tracetorch.tasks.event_recordings import dvs_gesture, nmnist, shd
 from tracetorch.tasks.file import File
 from tracetorch.tasks.gym import Gym
 from tracetorch.tasks.mnist import MNIST, SequentialMNIST
@@ -32,4 +33,7 @@ __all__ = [
     "SequentialMNIST",
     "StoreRecall",
     "Task",
+    "dvs_gesture",
+    "nmnist",
+    "shd",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,8 +15,9 @@ import numpy as np
 
 from tracetorch import data, files
 from tracetorch.data.audio import Bands
-from tracetorch.data.read import Reading
-from tracetorch.data.samples import Array, Samples
+from tracetorch.data.events import EventReading
+from tracetorch.data.read import HDF5, Reading
+from tracetorch.data.samples import Array, Events, Samples
 from tracetorch.data.tables import Rows
 from tracetorch.data.target import At, Kind
 from tracetorch.tasks.sampled import Encoding, Normalize, SampledTask
@@ -25,11 +27,12 @@ class File(SampledTask):
     """Predict a label or values from data in a file, a folder or a zip archive.
 
     What is read: `.npz` and `.npy` (see `data.arrays`), `.csv` and `.tsv` (`data.tables`), folders and archives of
-    `.wav` (`data.audio`) or of images (`data.images`).
+    `.wav` (`data.audio`) or of images (`data.images`); events (`data.events`, `data.hdf5`): `.h5` in SHD's layout,
+    `.npz` of times and channels, folders and archives of N-MNIST's `.bin`, DVS-Gesture's `.aedat`, or `.npz`.
 
     Args:
-        path: of the file or folder. A folder with train.npz and test.npz (or .csv, …) has its split files; also
-            validation.npz.
+        path: of the file or folder. A folder with train.npz and test.npz (or .csv, .h5, .zip, …), shd_train.h5 and
+            shd_test.h5, or folders train and test, has its split; also validation (or valid).
         pattern: of file names in a folder or archive, such as "{label}_{speaker}_{index}.wav"; its fields can be used
             in `test` and `validation`. None: a folder for each class, "{label}/{name}".
         inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
@@ -37,7 +40,8 @@ class File(SampledTask):
         cut: steps of a sample into which longer recordings are cut; what is left at the end is dropped. None: whole.
         kind, at, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
-        size, grey: of images; see `data.images.read_images`.
+        size, grey: of images; see `data.images.read_images`; size: also of the sensor of events.
+        channels, downsample, max_time, time_unit, from_first: of events; see `data.events.EventReading`.
         test, validation: the held-out samples: a fraction, drawn by the seed; a condition on a field, such as
             "index<5" or "speaker=lucas"; or, for `test`, the path of a second file.
         augment_steps, augment_channels, noise, batch_size, seed: see `SampledTask`.
@@ -73,6 +77,11 @@ class File(SampledTask):
         sample_rate: int | None = None,
         size: list[int] | None = None,
         grey: bool = False,
+        channels: int | None = None,
+        downsample: int = 1,
+        max_time: float | None = None,
+        time_unit: float | None = None,
+        from_first: bool = False,
         test: float | str = 0.2,
         validation: float | str = 0.1,
         augment_steps: int = 0,
@@ -89,8 +98,9 @@ class File(SampledTask):
             time=time,
             rows=rows,
             bands=Bands(bands=bands, scale=scale, frames=frames, hop=hop, sample_rate=sample_rate),
-            size=None if size is None else (size[0], size[1]),
+            size=_pair(size),
             grey=grey,
+            events=EventReading(channels, _pair(size), downsample, max_time, time_unit, from_first),
         )
         self.path = path
         samples, tested, validated = _read(path, test, how)
@@ -129,6 +139,14 @@ def _names(given: str | list[str] | None) -> str | tuple[str, ...] | None:
     return given if given is None or isinstance(given, str) else tuple(given)
 
 
+def _pair(size: list[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"task.size={size}: give [height,width]")
+    return size[0], size[1]
+
+
 def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | None, Array | None]:
     """Return all samples, and which of them are from a test file and from a validation file, if there are any."""
     parts: dict[str, Samples] = {}
@@ -139,12 +157,13 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
     if isinstance(test, str) and files.expanded(test).exists():
         parts["test"] = _load(test, how)
     if len(parts) == 1:
-        return parts["train"], None, None
+        return parts["train"], *_own_split(parts["train"], test)
     first = parts["train"]
     for name, part in parts.items():
         if part.channels != first.channels:
+            hint = "; give task.channels, or task.size of a camera" if isinstance(first.inputs[0], Events) else ""
             raise ValueError(
-                f"{part.source} has {part.channels} channels, and {first.source} has {first.channels}: {name}"
+                f"{part.source} has {part.channels} channels, and {first.source} has {first.channels}: {name}{hint}"
             )
     origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(parts.values())])
     masks = {name: origin == at for at, name in enumerate(parts)}
@@ -159,15 +178,33 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
     return joined, masks.get("test"), masks.get("validation")
 
 
+def _own_split(samples: Samples, test: float | str) -> tuple[Array | None, Array | None]:
+    """Return which samples the field `split` says to test and to validate, unless `test` is a condition."""
+    column = np.char.lower(samples.fields["split"].astype(str)) if "split" in samples.fields else np.zeros(0, str)
+    if isinstance(test, str) or not {"train", "test"} <= {*column}:
+        return None, None
+    return column == "test", column == "validation" if "validation" in column else None
+
+
+_SPLIT_NAME = re.compile(r"(.*[-_. ]|.*[a-z](?=[TV]))?((?i:train|valid|validation|test))")
+_SPLIT_ENDINGS = ("", ".npz", ".npy", ".csv", ".tsv", ".zip", *HDF5)  # "": a folder
+
+
 def _split_files(folder: Path) -> dict[str, Path]:
-    """Return train.* and test.*, and validation.* if there is one, of a folder; {} if it has no such files."""
-    if not folder.is_dir():
-        return {}
-    for file in sorted(folder.glob("train.*")):
-        found = {name: folder / f"{name}{file.suffix}" for name in ("train", "validation", "test")}
-        if found["test"].is_file():
-            return {name: path for name, path in found.items() if path.is_file()}
-    return {}
+    """Return train.* and test.*, and validation.* if there is one, of a folder; {} if it has no such files or folders.
+
+    The names may have the same word in front, such as shd_train.h5 and shd_test.h5. Links that lead out are left out.
+    """
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        ending = "" if path.is_dir() else path.suffix.lower() or "none"
+        name = _SPLIT_NAME.fullmatch(path.name.removesuffix(path.suffix) if ending else path.name)
+        if name and ending in _SPLIT_ENDINGS and not files.leads_out(path, folder):
+            word = name[2].lower()
+            part = "validation" if word == "valid" else word
+            found.setdefault(((name[1] or "").lower(), ending), {})[part] = path
+    whole = [parts for parts in found.values() if {"train", "test"} <= {*parts}]
+    return {part: whole[0][part] for part in ("train", "validation", "test") if part in whole[0]} if whole else {}
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -225,6 +262,28 @@ class Suggestion(NamedTuple):
     why: str
 
 
+_LEAST_MEMBRANE = 0.25  # below it, most neurons with the threshold 1 do not spike
+
+
+def _for_events(task: File) -> list[Suggestion]:
+    """Return the length of a step, and the input of an event if there are so few that neurons would not spike.
+
+    Membranes sum a twelfth of a sample. Weights are made uniform within ±1/√channels, so that each event adds
+    1/(3·channels) to the variance of membranes.
+    """
+    if task.encoding != "events":
+        return []
+    found = []
+    if task.is_dt_chosen:
+        why = f"at most {task.steps} steps a sample"
+        found.append(Suggestion("task.dt", f"{task.dt:g}", "; ".join(filter(None, (why, task.samples.remark)))))
+    events = np.mean([len(task.samples.inputs[int(n)].times) for n in task.splits["train"]])
+    size = math.sqrt(float(events) / 12 / (3 * task.input_size))
+    if task.max_rate == 1 and 0 < size < _LEAST_MEMBRANE:
+        found.append(Suggestion("task.max_rate", f"{0.5 / size:.2g}", "few events in a channel"))
+    return found
+
+
 def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
     """Return choices that suit the data of a task.
 
@@ -241,6 +300,7 @@ def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
         found = [Suggestion("network", "lif_li", "real numbers"), Suggestion("loss", "mse", "values to predict")]
         found.append(Suggestion("network.readout.bias", "true", ""))
         found.append(Suggestion("network.readout.trainable", "[weight,bias]", ""))
+    found += _for_events(task)
     if target.at_steps:
         longest = max(8.0, min(steps / 5, 200))
         groups = math.gcd(8, *hidden)  # of neurons, of equal size

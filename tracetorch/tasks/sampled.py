@@ -36,6 +36,7 @@ Normalize = Literal["auto", "none", "standard", "range"]
 _ORDER, _SPIKES, _AUGMENT, _SPLIT = 3, 0, 5, 6  # purposes of the seeds
 _MOST_NAMED_CLASSES, _MOST_NAMED_VALUES = 32, 8
 _DEFAULT_STEPS = 20
+_MOST_STEPS = 10_000_000  # of a sample of events
 
 
 class Statistics(NamedTuple):
@@ -59,11 +60,12 @@ class SampledTask(Task):
             network cannot know what was before.
         encoding: how values become input. "current": as they are. "poisson": their value as spikes per step. "latency":
             one spike for each channel, for samples without steps. "delta": a spike when a channel has risen, or fallen,
-            by `level` (level crossing), in two inputs for each channel. "events": spikes at their times. "auto":
-            current for values, events for events.
+            by `level` (level crossing), in two inputs for each channel. "events": the number of events in each step.
+            "auto": current for values, events for events.
         steps: time steps for which a sample without steps is shown (None: 20); for others, None.
         steps_per_frame: time steps for each step of the samples.
-        dt: length of a time step in seconds: bins events; for others it only labels figures. None: as in the data.
+        dt: length of a time step in seconds: bins events; for others it only labels figures. None: as in the data; for
+            events, 1, 2 or 5 times a power of ten, so that the longest sample has 50 to 100 steps.
         max_rate: factor of all inputs, at most 1 spike per step for poisson.
         population: inputs for each channel, with Gaussian receptive fields over its range (see `encode.population`);
             1: the value itself.
@@ -127,6 +129,9 @@ class SampledTask(Task):
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
         self.dt = dt if dt is not None else samples.dt
+        self.is_dt_chosen = self.dt is None and self.encoding == "events"
+        if self.is_dt_chosen:
+            self.dt = _step_length(samples.inputs)
         self._in_order = in_order
         self.is_steady = isinstance(samples.inputs[0], np.ndarray) and samples.inputs[0].ndim == 1
         self._lengths = self._count_steps(steps)
@@ -203,7 +208,7 @@ class SampledTask(Task):
     ) -> Stream:
         """Return the input of these samples, (total, batch, input_size), aligned at its end."""
         if self.encoding == "events":
-            return self._events(chosen, total)
+            return self._events(chosen, total, augment)
         scaled = [self.scale(self.samples.inputs[n]) for n in chosen]
         if self.population > 1:
             scaled = [encode.population(torch.from_numpy(each), self.population, 0, 1).numpy() for each in scaled]
@@ -225,18 +230,20 @@ class SampledTask(Task):
         values = values if self.max_rate == 1 else values * self.max_rate
         return Stream(partial(_steps_of, values), total, tuple(values.shape[1:]))
 
-    def _events(self, chosen: Array, total: int) -> Stream:
+    def _events(self, chosen: Array, total: int, augment: np.random.Generator | None) -> Stream:
+        """Return the numbers of events in each step. Memory: one whole number for each event, and a chunk."""
         assert self.dt is not None
-        columns: list[list[Array]] = [[], [], []]  # steps, rows, channels
+        shifts = np.zeros((2, len(chosen)), dtype=np.int64)
+        if augment is not None:
+            for row, most in enumerate((self.augment_steps, self.augment_channels)):
+                shifts[row] = augment.integers(-most, most + 1, len(chosen))
+        samples = list[_Sparse]()
         for at, n in enumerate(chosen):
             events = self.samples.inputs[n]
-            step = (events.times / self.dt).astype(np.int64) + total - self._lengths[n]
-            for column, part in zip(columns, (step, np.full(len(step), at), events.channels), strict=True):
-                column.append(part)
-        order = np.argsort(np.concatenate(columns[0]), kind="stable")
-        indices = torch.from_numpy(np.stack([np.concatenate(column)[order] for column in columns])).to(self.device)
-        shape = (len(chosen), self.input_size)
-        return Stream(partial(_events_of, indices=indices, shape=shape), total, shape)
+            step = _bins(events.times, self.dt) + (total - self._lengths[n] + shifts[0, at])
+            samples.append(_Sparse(step.astype(np.int32), events.channels, int(shifts[1, at])))
+        shape, weight = (len(chosen), self.input_size), torch.tensor(self.max_rate, device=self.device)
+        return Stream(partial(_events_of, samples, weight, shape), total, shape)
 
     def _augmented(self, values: Tensor, augment: np.random.Generator | None) -> Tensor:
         """Return training inputs, (time, batch, channels), shifted and with noise."""
@@ -367,12 +374,17 @@ class SampledTask(Task):
                 f"task.steps={steps}: the samples of {source} have steps of their own; give task.steps=null"
             )
         if self.encoding == "events":
-            if self.dt is None or not self.dt > 0:
+            assert self.dt is not None
+            if not 0 < self.dt < np.inf:
+                raise ValueError(f"task.dt={self.dt:g}: the length of a time step is above 0 seconds")
+            lengths = np.array([_bins(events.times[-1:], self.dt).max(initial=0) + 1 for events in inputs])
+            if lengths.max() > _MOST_STEPS:
+                longest = self.samples.names[int(lengths.argmax())]
                 raise ValueError(
-                    f"{source} holds events: give the length of a time step in seconds, such as task.dt=0.001"
+                    f"task.dt={self.dt:g}: {longest} of {source} has {lengths.max():,} steps; more than "
+                    f"{_MOST_STEPS:,} are not read. Give a larger dt, or task.max_time"
                 )
-            last = [float(events.times[-1]) if len(events.times) else 0.0 for events in inputs]
-            return np.array([int(time / self.dt) + 1 for time in last])
+            return lengths
         return np.array([len(sample) for sample in inputs]) * self.steps_per_frame
 
     def _split(self, test: float | str | Array, validation: float | str | Array) -> None:
@@ -427,6 +439,21 @@ def _encoding(samples: Samples, encoding: str) -> str:
     return encoding
 
 
+def _bins(times: Array, dt: float) -> Array:
+    """Return the step of each time. A time within 1e-4 steps below a bound counts as on it: times are rounded."""
+    return np.floor(times.astype(np.float64) / dt + 1e-4).astype(np.int64)
+
+
+def _step_length(inputs: Any) -> float:
+    """Return 1, 2 or 5 times a power of ten, in seconds, so that the longest sample has 50 to 100 steps."""
+    longest = max((float(events.times[-1]) for events in inputs if len(events.times)), default=0.0)
+    if longest <= 0:
+        return 1e-3
+    wanted = longest / 100
+    power = 10.0 ** np.floor(np.log10(wanted))
+    return float(f"{next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * (1 - 1e-9)):.1g}")
+
+
 def _method(samples: Samples, encoding: str, normalize: str, population: int) -> Any:
     choices("normalize", normalize, ("auto", "none", "standard", "range"))
     if encoding == "events":
@@ -465,16 +492,27 @@ def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
     return values[start:stop]
 
 
-def _events_of(start: int, stop: int, *, indices: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return the number of events in each bin, (stop − start, batch, channels).
+class _Sparse(NamedTuple):
+    """The events of one row of a batch."""
 
-    Args: indices: step, row and channel of each event, (3, events), in order of steps.
-    """
-    step, row, channel = indices
-    first, last = (int(torch.searchsorted(step, bound)) for bound in (start, stop))
-    part = torch.zeros(stop - start, *shape, device=step.device)
-    where = (step[first:last] - start, row[first:last], channel[first:last])
-    return part.index_put_(where, torch.ones((), device=step.device), accumulate=True)
+    step: Array  # in order
+    channel: Array
+    shift: int  # of the channels
+
+
+def _events_of(samples: list[_Sparse], weight: Tensor, shape: tuple[int, int], start: int, stop: int) -> Tensor:
+    """Return the number of events in each step, times a weight, (stop − start, batch, channels)."""
+    batch, channels = shape
+    places = []
+    for row, (step, channel, shift) in enumerate(samples):
+        first, last = np.searchsorted(step, (start, stop))
+        moved = channel[first:last].astype(np.int64) + shift
+        place = ((step[first:last].astype(np.int64) - start) * batch + row) * channels + moved
+        places.append(place[(moved >= 0) & (moved < channels)] if shift else place)
+    found = torch.from_numpy(np.concatenate(places)).to(weight.device)
+    part = weight.new_zeros((stop - start) * batch * channels)
+    part.scatter_add_(0, found, weight.expand(len(found)))
+    return part.view(stop - start, batch, channels)
 
 
 def _shifted(values: Tensor, shifts: Array, dim: int) -> Tensor:

@@ -255,7 +255,7 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     net.reset()
     if isinstance(example, CountedBatch) and example.at_steps:
         figures["traces"] = _of_steps(task, example, output[:, 0])
-    spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
+    spikes = {name: values for name, values in layers.items() if _are_spikes(values)}
     last = list(layers)[-1]
     if spikes:
         readout = None if last in spikes else (last, layers[last])
@@ -264,6 +264,12 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     if threshold is not None:
         figures["membrane"] = plot.membrane(membrane, list(layers.values())[1], threshold.detach().cpu(), dt=task.dt)
     return figures
+
+
+def _are_spikes(values: Tensor) -> bool:
+    """Whether values are 0 or 1, or sparse counts of events."""
+    is_binary = bool(((values == 0) | (values == 1)).all())
+    return is_binary or bool(((values >= 0) & (values == values.round())).all() and (values == 0).float().mean() > 0.5)
 
 
 def _of_steps(task: Task | Environment, example: CountedBatch, output: Tensor) -> Figure:

@@ -14,7 +14,7 @@ from tracetorch.nn.layer import Layer
 from tracetorch.renamed import PARAMETERS, TASK_STATE, present
 from tracetorch.runs.checkpoint import checksum_of, read_checkpoint
 from tracetorch.runs.folder import state_of
-from tracetorch.tasks import Environment
+from tracetorch.tasks import Environment, Task
 
 PARTS = ("hidden", "readout", "optimizer", "normalization")
 """What can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
@@ -82,7 +82,7 @@ def transfer(
         net[at].load_state_dict(layers[at])
     if optimizer is not None and states is not None:
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    if isinstance(task, Environment) and statistics is not None:
+    if isinstance(task, Task | Environment) and statistics is not None:
         task.load_for_test(statistics)
     facts = state_of(path.parent.parent).facts
     known = {name: facts.get(name) for name in ("experiment", "id", "run_id")}
@@ -203,8 +203,10 @@ def _optimizer_states(
 
 
 def _statistics(content: Mapping[str, Any], task: object, path: Path) -> dict[str, Any]:
-    """The state of an environment with statistics of observations. Raises: ValueError if there is none."""
+    """The state of a task with a learned scale of its input. Raises: ValueError if there is none."""
     state = (content.get("parts") or {}).get("task")
+    if isinstance(task, Task) and task.state_dict() and isinstance(state, dict):
+        return state
     if not isinstance(task, Environment) or not isinstance(state, dict):
         raise ValueError(f"init_parts: normalization: {path} and this task have no statistics of observations")
     if not present(TASK_STATE, state).get("statistics"):
