@@ -14,7 +14,9 @@ from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, leads_out, ope
 from tracetorch.renamed import former
 from tracetorch.runs.records import to_json
 
-READERS = {"MNIST": ("source",), "SequentialMNIST": ("source",), "File": ("path", "test")}
+READERS = {name: ("source",) for name in ("MNIST", "SequentialMNIST", "shd", "nmnist", "dvs_gesture")} | {
+    "File": ("path", "test")
+}
 """Tasks of traceTorch that read files, and the arguments that name a file or a folder."""
 
 DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
