@@ -14,7 +14,7 @@ from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, leads_out, ope
 from tracetorch.renamed import former
 from tracetorch.runs.records import to_json
 
-READERS = {name: ("source",) for name in ("MNIST", "SequentialMNIST", "shd", "nmnist", "dvs_gesture")} | {
+READERS = dict.fromkeys(("MNIST", "SequentialMNIST", "shd", "nmnist", "dvs_gesture"), ("source",)) | {
     "File": ("path", "test")
 }
 """Tasks of traceTorch that read files, and the arguments that name a file or a folder."""
