@@ -2,6 +2,7 @@ from . import constrain as constrain
 from . import diagnostics as diagnostics
 from . import encode as encode
 from . import functional as functional
+from . import interop as interop
 from . import loss as loss
 from . import nn as nn
 from . import plot as plot
