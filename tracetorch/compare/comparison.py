@@ -59,7 +59,7 @@ class Comparison:
 
 def lower_is_better(metric: str) -> bool:
     """Whether lower values of a metric are better, by the last word of its name."""
-    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
+    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes", "operations", "acs", "macs")
 
 
 def compare(
