@@ -20,7 +20,7 @@ from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
 from tracetorch.tasks.task import Batch, Task, Trials, means
-from tracetorch.training.synaptic_costs import SynapticCosts
+from tracetorch.training.synaptic_costs import MOST_DECISIONS, SynapticCosts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def report_policy(
     run: runs.Run, net: Sequential, environment: Environment, policy: Policy, window: int | None, *, figures: bool
 ) -> None:
     """Run the test episodes with the network as it is, and write the same files as `report`."""
-    costs = SynapticCosts(net)
+    costs = SynapticCosts(net, most_batches=MOST_DECISIONS)
 
     def count(xs: Stream) -> None:
         if costs.wants:

@@ -24,7 +24,8 @@ from tracetorch.nn import Sequential
 from tracetorch.nn.network import chunk_steps, state_aside
 from tracetorch.nn.sequential import as_input
 
-MOST_TRIALS = 32  # trials that are counted
+MOST_TRIALS = 32  # of a batch of trials
+MOST_DECISIONS = 32  # of an episode, from its start
 _MOST_VALUES = 1 << 22  # inputs and outputs of all steps that are counted, beyond one trial
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WEIGHTLESS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Flatten, nn.Unflatten, nn.Identity)
@@ -33,13 +34,14 @@ _WEIGHTLESS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Flatten, nn.Unflatte
 class SynapticCosts:
     """Counts spikes and operations while a network runs over a few test trials.
 
-    Args: net: its state is the same after each count.
+    Args: net: its state is the same after each count. most_batches: number of batches to count.
     """
 
-    def __init__(self, net: Sequential):
+    def __init__(self, net: Sequential, *, most_batches: int = 1):
         self.net, self.trials = net, 0
+        self._batches, self._most_batches = 0, most_batches
         self._values = 0
-        self._outputs, self._spikes, self._steps = 0, 0, 0
+        self._outputs, self._spikes = 0, 0
         self._dense, self._macs, self._acs = 0.0, 0.0, 0.0
         self._connections = [list(_leaves(layer.connection)) for layer in net]
         # A connection of another kind has operations that are not known.
@@ -47,19 +49,19 @@ class SynapticCosts:
 
     @property
     def wants(self) -> bool:
-        """Whether further trials are to be counted."""
-        return self.trials < MOST_TRIALS and self._values < _MOST_VALUES
+        """Whether a further batch is to be counted."""
+        return self._batches < self._most_batches and self._values < _MOST_VALUES
 
     @torch.no_grad()
     def add(self, xs: Stream) -> None:
         """Count the first trials of a batch, from the present state of the network."""
         width = torch.Size(xs.shape[1:]).numel() + sum(layer.out_features or 0 for layer in self.net)
         room = (_MOST_VALUES - self._values) // (xs.steps * width)
-        count = max(1, min(xs.shape[0], MOST_TRIALS - self.trials, room))
+        count = max(1, min(xs.shape[0], MOST_TRIALS, room))
         if self.net[0].live_state is not None:
             count = xs.shape[0]  # the state holds all samples of the batch
-        self._values += xs.steps * count * width
-        self.trials, self._steps = self.trials + count, self._steps + xs.steps * count
+        self._batches, self._values = self._batches + 1, self._values + xs.steps * count * width
+        self.trials += count
         with state_aside(self.net):
             self.net._prepare(count, tuple(xs.shape[1:]))
             for chunk in xs.chunks(chunk_steps(self.net.chain, count)):
