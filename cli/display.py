@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 _NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of the names of costs, which have rows of their own
-_OTHERS = ("updates", "tested", "checkpoint")  # entries of the summary that are not results
+_ACTIVITY = ("firing_rate_hz", "firing_rate_per_step", "activation_sparsity", "connection_sparsity")
+_OPERATIONS = ("synaptic_operations", "effective_acs", "effective_macs")
+_OTHERS = ("updates", "tested", "checkpoint", *_ACTIVITY, *_OPERATIONS)  # entries of the summary that are not results
 _PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
@@ -131,6 +133,7 @@ class Display:
         run, summary = outcome.run, outcome.run.summary
         results = {name: value for name, value in summary.items() if name not in _OTHERS and not name.endswith(_COSTS)}
         rows = [(name.replace("_", " "), _number(value)) for name, value in results.items()]
+        rows += _activity(summary)
         if "steps_per_second" in summary:
             per_update = f", {1000 * summary['update_seconds']:,.1f} ms each" if "update_seconds" in summary else ""
             trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s{per_update}"
@@ -145,6 +148,19 @@ class Display:
             table.add_row(name, Text(value))
         print_table(self.console, table)
         return DONE
+
+
+def _activity(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Firing rate and sparsity, and synaptic operations, one row each; none of what is not known."""
+    units = {"firing_rate_hz": "Hz per neuron", "firing_rate_per_step": "spikes per neuron and step"}
+    found = [f"{summary[name]:.3g} {unit}" for name, unit in units.items() if name in summary]
+    sparse = [name for name in _ACTIVITY[2:] if name in summary]
+    found += [f"{name.replace('_', ' ')} {summary[name]:.1%}" for name in sparse]
+    rows = [("activity", "; ".join(found))] if found else []
+    if all(name in summary for name in _OPERATIONS):
+        dense, acs, macs = (f"{summary[name]:,.0f}" for name in _OPERATIONS)
+        rows.append(("operations", f"{dense} synaptic per sample; effective: {acs} ACs, {macs} MACs"))
+    return rows
 
 
 def _memory(summary: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from tracetorch.cli import (
     completion,
     completion_verb,
     eval_verb,
+    export_verb,
     info_verb,
     list_verb,
     new_verb,
@@ -108,6 +109,13 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
             "Write a part of your own: a file that runs, its YAML, its test.",
             "new task louder_half",
             "new neuron synaptic",
+        ),
+    },
+    "Exchange": {
+        export_verb: (
+            "Write a run's network for other tools: NIR, safetensors.",
+            "export outputs/poisson_clicks/20260101-000000-abcdef --format safetensors",
+            "export outputs/mnist/20260101-000000-abcdef --format nir --for snntorch --readout current",
         ),
     },
     "Tidy": {
@@ -250,7 +258,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
 
 
 PRINTING = (list_verb, runs_verb, show_verb, info_verb, completion_verb, new_verb)
-LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
+LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb, export_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
     register(guarded(verb.command, prints=verb in PRINTING, loads=verb in LOADING))

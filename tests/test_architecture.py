@@ -2,7 +2,7 @@
 
 4  cli                       everything; tracetorch.run and tracetorch.load are its functions, loaded late
 3  experiments               the library; never cli
-2  plot, tasks, runs < compare, diagnostics < training   each may import those before it as MAY_IMPORT says
+2  plot, tasks, runs < compare, diagnostics, interop < training   each may import those before it as MAY_IMPORT says
 1  nn, loss < rules          nn and loss know neither each other nor the rules
 0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed, loggers
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 ZERO = {"constrain", "files", "functional", "modes", "printable", "renamed", "encode"}
 ZERO |= {"backends", "data", "device", "memory", "loggers"}
 ONE = {"nn", "loss", "rules"}
-TWO = {"plot", "tasks", "runs", "compare", "diagnostics", "training"}
+TWO = {"plot", "tasks", "runs", "compare", "diagnostics", "training", "interop"}
 MAY_IMPORT = {
     **dict.fromkeys(ZERO, ZERO),
     "nn": ZERO | {"nn"},
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "tasks": ZERO | ONE | {"tasks"},
     "runs": ZERO | {"nn", "runs"},
     "compare": ZERO | ONE | {"plot", "runs", "compare"},
+    "interop": ZERO | ONE | {"runs", "interop"},
     "diagnostics": ZERO | ONE | {"tasks", "runs", "diagnostics"},
     "training": ZERO | ONE | {"plot", "tasks", "runs", "diagnostics", "training"},
     "experiments": ZERO | ONE | TWO | {"experiments"},

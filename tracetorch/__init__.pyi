@@ -3,6 +3,7 @@ from . import data as data
 from . import diagnostics as diagnostics
 from . import encode as encode
 from . import functional as functional
+from . import interop as interop
 from . import loggers as loggers
 from . import loss as loss
 from . import nn as nn

@@ -5,10 +5,10 @@ import json
 import pytest
 import yaml
 
-from tests.run_folders import NOTHING, run_folder, sweep
+from tests.run_folders import NOTHING, run_folder, sweep, usual_summary
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.compare.groups import UnknownNameError, differing, labels, letters, show
-from tracetorch.compare.tables import first_lines, of_differences, of_groups, of_pairs
+from tracetorch.compare.tables import first_lines, of_costs, of_differences, of_groups, of_pairs
 
 
 def runs_of(found):
@@ -184,3 +184,16 @@ def test_values_classes_labels_and_letters():
     assert found == {"rule._target_": [("a.Trace",), ("b.Trace",)]}  # two classes of one name
     assert labels({}, 2) == ["", ""] and labels({"a": [("1",), ("1",), ("2",)]}, 3) == ["", "", "a=2"]
     assert [letters(at) for at in (0, 25, 26, 51, 52, 701, 702)] == ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]
+
+
+def test_activity_has_a_row_for_each_group_and_is_left_out_for_runs_without_it(tmp_path):
+    counts = {"firing_rate_hz": 12.5, "activation_sparsity": 0.9, "effective_acs": 240_000.0, "effective_macs": 0.0}
+    for seed, lr in enumerate((0.1, 0.1, 0.2)):
+        summary = usual_summary(0.9) | (counts if lr == 0.1 else {})
+        run_folder(tmp_path / str(seed), seed=seed, lr=lr, summary=summary)
+    found = of_costs(compare(tmp_path))
+    assert found.head == ["", "rate, Hz", "activation", "ACs", "MACs"]
+    assert found.rows == [["A", "12.50", "0.9000", "240,000", "0"], ["B", *"––––"]]
+    assert compare(tmp_path, metric="effective_acs").best.statistics.mean == 240_000
+    run_folder(tmp_path / "old" / "run")
+    assert of_costs(compare(tmp_path / "old")) is None

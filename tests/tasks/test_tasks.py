@@ -107,7 +107,7 @@ TRIALS = {
 }
 
 
-@each(TASKS)
+@each([row for row in TASKS if row.name in TRIALS])
 def test_trials_are_the_same_in_every_version(row):
     """Else no result compares with an earlier one. After a change that is meant: the numbers of the failures."""
     task, content = row.make(seed=1), b""

@@ -62,6 +62,7 @@ def test_what_is_recorded(tmp_path):
     assert names == {"update", "split", "loss", "reward", "return", "episodes"}
     assert rows[2]["episodes"] == 2 * (6 + 3 + 2)  # environments with episodes of 1, 2 and 3 decisions
     summary = facts(run)["summary"]
+    assert 0 < summary["effective_acs"] + summary["effective_macs"] <= summary["synaptic_operations"]
     assert summary["tested"] == "best" and summary["late_reward"] == pytest.approx(
         (rows[0]["reward"] + rows[2]["reward"]) / 2
     )

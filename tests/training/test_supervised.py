@@ -233,6 +233,8 @@ def test_what_a_run_leaves(tmp_path):
     assert set(run.summary) == {
         *("updates", "loss", "accuracy", "recalled", "steps_per_second", "peak_memory_bytes", "wall_seconds", "tested"),
         *("update_seconds", "training_memory_bytes", "decay_0", "decay_1"),
+        *("firing_rate_per_step", "activation_sparsity", "connection_sparsity"),
+        *("synaptic_operations", "effective_acs", "effective_macs"),
     }
     assert run.summary["steps_per_second"] == pytest.approx(4 * 10 / run.timings["train_seconds"])
     assert facts(run)["summary"] == run.summary and (run.summary["updates"], run.summary["tested"]) == (4, "latest")

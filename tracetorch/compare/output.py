@@ -93,7 +93,7 @@ def page(comparison: Comparison, svg: str, command: str) -> str:
         groups=len(comparison.groups),
         by=[plain(key) for key in comparison.by],
         figure=Markup(labelled),
-        tables=[tables.of_groups(comparison), *further],
+        tables=[tables.of_groups(comparison), *filter(None, [tables.of_costs(comparison)]), *further],
         list=tables.of_runs(comparison),
         remarks=tables.remarks(comparison),
         left_out=tables.left_out(comparison.left_out),

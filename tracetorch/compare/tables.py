@@ -38,6 +38,40 @@ def of_groups(comparison: Comparison) -> Table:
     return Table("Groups", head, rows, 2, note)
 
 
+ACTIVITY = {
+    "firing_rate_hz": "rate, Hz",
+    "firing_rate_per_step": "rate per step",
+    "activation_sparsity": "activation",
+    "connection_sparsity": "connection",
+    "synaptic_operations": "operations",
+    "effective_acs": "ACs",
+    "effective_macs": "MACs",
+}
+"""Numbers in a run's summary that the table of costs shows, and their names there."""
+
+
+def of_costs(comparison: Comparison) -> Table | None:
+    """A row for each group: firing rate, sparsity and synaptic operations; None if no run has them."""
+    means = [{name: group.mean_of(name) for name in ACTIVITY} for group in comparison.groups]
+    names = [name for name in ACTIVITY if any(mean[name] is not None for mean in means)]
+    if not names:
+        return None
+    rows = [
+        [group.letter, *(_count(mean[name]) for name in names)]
+        for group, mean in zip(comparison.groups, means, strict=True)
+    ]
+    note = (
+        "Spikes per neuron; sparsity of activations and of connections; synaptic operations of a sample (a test trial "
+        "or a decision), and the effective ones, as NeuroBench defines them. Means over the runs."
+    )
+    return Table("Activity", ["", *(ACTIVITY[name] for name in names)], rows, 1, note)
+
+
+def _count(value: float | None) -> str:
+    """A number with four significant digits; 0, and from 1000 on, as a whole number."""
+    return "0" if value == 0 else number(value) if value is None or abs(value) < 1000 else f"{value:,.0f}"
+
+
 def of_differences(comparison: Comparison) -> Table:
     """The keys that differ, and their values in each group."""
     note = "Keys whose values differ; seeds, device, threads and output folders are ignored."
@@ -95,6 +129,7 @@ def group_rows(comparison: Comparison) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"group": group.letter, "label": group.label}
         row |= in_numbers(comparison.metric, group.statistics, group.runs)
         row |= {name: group.mean_of(name) for name in ("wall_seconds", "peak_memory_bytes")}
+        row |= {name: mean for name in ACTIVITY if (mean := group.mean_of(name)) is not None}
         settings = comparison.differences.items()
         row |= {f"config.{key}": show(values[at]) if values[at] else None for key, values in settings}
         rows.append(without_nan(row))

@@ -65,7 +65,13 @@ def evaluate(
 
 @without_graph
 def evaluate_policy(
-    net: Sequential, environment: Environment, policy: Policy, split: str, window: int | None
+    net: Sequential,
+    environment: Environment,
+    policy: Policy,
+    split: str,
+    window: int | None,
+    *,
+    on_observation: Callable[[Stream], None] | None = None,
 ) -> Trials:
     """Run all episodes of a split with the most probable action at every decision.
 
@@ -73,11 +79,14 @@ def evaluate_policy(
         net: its state is restored at the end.
         split: "validation" or "test".
         window: steps at the end of an observation that are read as the answer; all, if None.
+        on_observation: called with each observation before the network runs over it.
     Returns: as `Environment.test`; nothing if the split is empty.
     """
 
     def choose(xs: Stream, begins: Tensor) -> Tensor:
         net.reset(None if bool(begins.all()) else begins)
+        if on_observation is not None:
+            on_observation(xs)
         return policy(net.run(xs, reduce="mean", window=window)).argmax(dim=-1)
 
     with state_aside(net):

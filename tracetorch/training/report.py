@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import constrain, plot, runs
+from tracetorch.encode import Stream
 from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
 from tracetorch.printable import printable
@@ -19,6 +20,7 @@ from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
 from tracetorch.tasks.task import Batch, CountedBatch, Task, Trials, means
+from tracetorch.training.synaptic_costs import MOST_DECISIONS, SynapticCosts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +44,11 @@ def report(
     with run.repeatable():
         with run.timed("evaluate_seconds"):
             test = evaluate(learner, task, loss, "test", window)
-        if test is None:
-            raise ValueError(f"{type(task).__name__} has no trials to test on")
-        extra = task.summary(test.trials) | chance_level(test.trials)
+            if test is None:
+                raise ValueError(f"{type(task).__name__} has no trials to test on")
+            costs = SynapticCosts(learner.net)
+            costs.add(next(task.eval_batches("test")).xs)  # the network has been reset
+        extra = task.summary(test.trials) | chance_level(test.trials) | costs.summary(task.dt)
         _finish(run, learner.net, task, test.trials, values=test.means, extra=extra, figures=figures)
 
 
@@ -52,12 +56,18 @@ def report_policy(
     run: runs.Run, net: Sequential, environment: Environment, policy: Policy, window: int | None, *, figures: bool
 ) -> None:
     """Run the test episodes with the network as it is, and write the same files as `report`."""
+    costs = SynapticCosts(net, most_batches=MOST_DECISIONS)
+
+    def count(xs: Stream) -> None:
+        if costs.wants:
+            costs.add(xs)
+
     with run.repeatable():
         with run.timed("evaluate_seconds"):
-            played = evaluate_policy(net, environment, policy, "test", window)
+            played = evaluate_policy(net, environment, policy, "test", window, on_observation=count)
         if not played:
             raise ValueError(f"{type(environment).__name__} has no episodes to test on")
-        values, extra = means(played, environment.metrics), environment.summary(played)
+        values, extra = means(played, environment.metrics), environment.summary(played) | costs.summary(environment.dt)
         options = {"policy": policy, "window": window}
         _finish(run, net, environment, played, values=values, extra=extra, figures=figures, **options)
 

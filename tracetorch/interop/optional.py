@@ -1,0 +1,14 @@
+"""Import of optional libraries."""
+
+from importlib import import_module
+from typing import Any
+
+
+def library(name: str, extra: str) -> Any:
+    """Import a library of an extra. Raises: ImportError, one sentence that says what to install."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs the package {name.partition('.')[0]}: pip install -c constraints.txt -e '.[{extra}]'"
+        ) from error
