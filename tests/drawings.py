@@ -34,7 +34,7 @@ HELD_OUT = [{"update": 200 * i, "split": "validation", "loss": 0.5, "accuracy": 
 
 
 def _lived(update, reward, mebibytes):
-    averages = {"average_50": reward, "average_500": reward / 2, "switches": 1, "memory_bytes": mebibytes * 2**20}
+    averages = {"average_50": reward, "average_60": reward / 2, "switches": 1, "memory_bytes": mebibytes * 2**20}
     return {"update": update, "split": "train", "loss": None, "reward": reward, "steps": 70 * update} | averages
 
 

@@ -33,7 +33,17 @@ NOT_HERE = {"TYPE_CHECKING", "__name__", "is_cuda", "cuda"}  # what an `if` with
 SIGNS = "+ -, - +, * /, / *, % *, // *, ** *, & |, < <=, <= <, > >=, >= >, == !=, != ==, and or, or and, += -=, -= +="
 SWITCHED = {old.encode(): new.encode() for old, new in (pair.split() for pair in SIGNS.split(", "))}
 EXITS = ast.Return | ast.Continue | ast.Break | ast.Raise
-SYMMETRIC = {"max", "min", "maximum", "minimum", "equal", "allclose", "Option", "Argument", "suppress"}  # the order does not matter
+SYMMETRIC = {
+    "max",
+    "min",
+    "maximum",
+    "minimum",
+    "equal",
+    "allclose",
+    "Option",
+    "Argument",
+    "suppress",
+}  # the order does not matter
 
 
 Mutant = namedtuple("Mutant", "file first line begin end new in_function")

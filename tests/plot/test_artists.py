@@ -116,12 +116,20 @@ def test_the_recorded_episode_is_the_first_of_the_test(decisions, ended) -> None
     assert seen.membrane.shape == (4 * length, 8)
 
 
-def test_learning_curves_draw_one_average_for_each_half_life_that_fits() -> None:
-    fig = plot.learning_curves(range(50), {"train": [float(i) for i in range(50)]}, half_lives=(5, 20, 100))
+def test_learning_curves_draw_one_average_for_each_width_that_fits() -> None:
+    fig = plot.learning_curves(range(50), {"train": [float(i) for i in range(50)]}, widths=(0.5, 5, 15, 20))
     raw, *averages = fig.axes[0].lines
     assert raw.get_ydata().tolist() == list(range(50)) and len(averages) == 2
-    assert averages[0].get_linewidth() < averages[1].get_linewidth()
-    assert averages[1].get_ydata()[1] == pytest.approx(1 / (1 + 2 ** (-1 / 20)))
+    assert averages[0].get_linewidth() < averages[1].get_linewidth() and raw.zorder < averages[0].zorder
+    for average in averages:  # without a lag, also at the ends
+        assert average.get_ydata() == pytest.approx(np.arange(50.0), abs=1e-9)
+
+
+def test_a_learning_curve_has_one_average_of_a_round_width_unless_it_is_short() -> None:
+    for count, width in ((300, "10"), (20, "2"), (5, None), (1, None)):
+        fig = plot.learning_curves(range(count), {"train": [0.5] * count})
+        found = [text for text in texts(fig) if text.startswith("average over")]
+        assert found == ([] if width is None else [f"average over ±{width} updates"])
 
 
 def test_learning_draws_any_records() -> None:
@@ -150,10 +158,10 @@ def test_returns_are_drawn_over_ended_episodes_with_an_average_of_many() -> None
     fig = plot.returns(rows)
     raw, average = fig.axes[0].lines
     assert average.get_xdata().tolist() == raw.get_xdata().tolist() == [3 * at for at in range(1, 31)]
-    assert np.ptp(average.get_ydata()[10:]) < 0.2 < np.ptp(raw.get_ydata()[10:])
-    assert "its average, half-life 5 records" in texts(fig)
+    assert np.ptp(average.get_ydata()[10:-5]) < 0.2 < np.ptp(raw.get_ydata()[10:])
+    assert "its average over ±2 actions" in texts(fig)
     assert "1,000" in texts(plot.returns([{**row, "episodes": 40 * row["episodes"]} for row in rows]))
-    assert len(plot.returns(rows[:10]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
+    assert len(plot.returns(rows[:6]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
 
 
 def points(axes):
@@ -165,7 +173,7 @@ def test_a_lifetime_has_a_line_for_each_average_and_memory_and_marks_at_reversal
     above, below = fig.axes
     assert [[100, 0.5], [200, 0.9]] in points(above) and [[100, 0.25], [200, 0.45]] in points(above)
     assert points(below)[0] == [[100, 500], [200, 510]]
-    assert {"half-life 50 decisions", "half-life 500 decisions", "reward (running average)"} <= set(texts(fig))
+    assert {"half-life 50 decisions", "half-life 60 decisions", "reward (running average)"} <= set(texts(fig))
     fast, slow = (next(line for line in above.lines if line.get_xydata().tolist()[0] == [100, y]) for y in (0.5, 0.25))
     assert fast.get_linewidth() < slow.get_linewidth()
     assert {line.get_xdata()[0] for line in above.get_lines() if len(set(line.get_xdata())) == 1} == {150, 300}

@@ -32,7 +32,7 @@ EVERY = {
     "raster": lambda: plot.raster({"input": SPIKES, "hidden": SPIKES * 0}, dt=0.001, marks={"clicks": (0, 0.03)}),
     "membrane": lambda: plot.membrane(SPIKES / 2, SPIKES, torch.ones(6), dt=None),
     "learning_curves": lambda: plot.learning_curves(
-        [20, 40], {"a": [1, 2], "b": [math.nan, 1]}, half_lives=(1, 2), reference=3, validation=([40], [1.5])
+        [20, 40], {"a": [1, 2], "b": [math.nan, 1]}, widths=(1, 2), reference=3, validation=([40], [1.5])
     ),
     "learning": lambda: plot.learning(RECORDS + HELD_OUT, reference=0.99),
     "gradient": lambda: plot.gradient(RECORDS + GRADIENTS),
@@ -86,7 +86,7 @@ MORE = {
         threshold=torch.linspace(0.5, 1.5, 6), dt=0.001, names=["no", "yes"], whole=False, neurons=2
     ),
     "many curves": lambda: plot.learning_curves(
-        ROWS, {"a": ROWS.tolist(), "b": (ROWS / 2).tolist()}, half_lives=(2, 10, 99)
+        ROWS, {"a": (ROWS + 1).tolist(), "b": (ROWS / 2 + 1).tolist()}, widths=(2, 10, 99)
     ),
     "long returns": lambda: plot.returns(MANY_RETURNS),
     "life without memory": lambda: plot.lifetime([{**row, "memory_bytes": None} for row in LIFE]),

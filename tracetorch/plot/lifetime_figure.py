@@ -25,6 +25,8 @@ _MAX_REVERSALS = 200  # more lines would fill the panel
 def lifetime(records: Records) -> Figure:
     """Running averages of reward or accuracy, a line for each half-life; memory in use; lines at reversals.
 
+    Half-lives longer than a third of the lifetime are left out, except the shortest.
+
     Args: records: as in `metrics.jsonl`, with the splits "train" (with keys such as "average_200") and "switch".
         Values that are None or not finite are left out; if the memory is unknown, its panel is left out.
     Raises: ValueError if no record has such a key.
@@ -35,6 +37,7 @@ def lifetime(records: Records) -> Figure:
     half_lives = sorted({int(match[1]) for match in matches if match})
     if not half_lives:
         raise ValueError('lifetime needs records with the split "train" and keys such as "average_200"')
+    half_lives = half_lives[:1] + [half_life for half_life in half_lives[1:] if 3 * half_life <= rows[-1]["update"]]
     updates, memory = points_of(rows, "memory_bytes")
     with figure(DOUBLE, 3.3 if memory else 2.4) as fig:
         heights = [3, 1] if memory else [1]
