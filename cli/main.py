@@ -52,7 +52,7 @@ from tracetorch.files import WriteError
 from tracetorch.printable import printable
 from tracetorch.renamed import OPTIONS
 
-GROUPS = {
+GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
     "Train": {
         run_verb: ("Train a network, test it, record everything.", "run", "run experiment=mnist_sample seed=1"),
         resume_verb: (
@@ -79,8 +79,9 @@ GROUPS = {
             "info outputs/poisson_clicks/20260101-000000-abcdef",
         ),
         plot_verb: (
-            "Draw a run's figures again.",
+            "Draw a run's figures again, or one as a paper needs it.",
             "plot outputs/poisson_clicks/20260101-000000-abcdef",
+            "plot outputs/mine/20260101-000000-abcdef --figure membrane --layer 1 --neurons 7 --format pdf --width 3.4",
             "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
         ),
         compare_verb: (

@@ -66,6 +66,12 @@ def episode(**changes: Any) -> Figure:
     return tt.plot.episode(**given | changes)
 
 
+def styled(**changes: Any) -> Figure:
+    """An episode that looks otherwise. Args: changes: as of `plot.look`."""
+    with tt.plot.look(**changes):
+        return episode()
+
+
 def network() -> tt.nn.Sequential:
     torch.manual_seed(0)
     decay, threshold = tt.constrain.spread(0.5, 0.99, 6), torch.linspace(0.5, 1.5, 6)

@@ -23,13 +23,25 @@ from tracetorch.tasks.evaluate import evaluate_policy, record_episode
 def test_raster_draws_each_spike_of_the_shown_neurons_at_its_time() -> None:
     spikes = torch.zeros(10, 100)
     spikes[3, 0] = spikes[4, 99] = spikes[5, 1] = 1
-    # of 11 shown, 3 fire; the other places go to 91 to 98
     fig = plot.raster({"x": spikes}, dt=0.5, neurons=11)
     (lines,) = fig.axes[0].collections
     where = [(segment[0, 0], segment[:, 1].mean()) for segment in lines.get_segments()]
     assert where == [(1.75, 0), (2.25, 10), (2.75, 1)]
-    assert "x (11 of 100 neurons), 0.006 Hz" in texts(fig)
+    assert "x (11 of 100 neurons, 97 of 100 silent), 0.006 Hz" in texts(fig)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["0", "99"]
+    spikes[:, :60] = 1  # more fire than there is room for: the silent ones keep their share
+    (lines,) = plot.raster({"x": spikes}, neurons=10).axes[0].collections
+    assert len({segment[:, 1].mean() for segment in lines.get_segments()}) == 6
+    (lines,) = plot.raster({"x": spikes}, neurons=[99, 70, 1]).axes[0].collections
+    assert {segment[:, 1].mean() for segment in lines.get_segments()} == {0, 2}
+
+
+def test_values_that_are_not_spikes_are_lines_or_an_image() -> None:
+    currents = torch.randn(40, 12)
+    few, many = (plot.raster({"x": currents[:, :count]}, marks={"cue": (0, 9)}).axes[0] for count in (3, 12))
+    assert np.allclose([line.get_ydata() for line in few.lines], currents[:, :3].T)
+    assert np.allclose(many.images[0].get_array(), currents.T) and len(many.patches) == 1
+    assert f"x, {currents.min().item():.2g} (white) to {currents.max().item():.2g} (black)" in texts(many.figure)
 
 
 def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() -> None:
@@ -63,9 +75,24 @@ def test_outputs_are_named_at_the_ends_of_their_lines_from_the_highest_on(ends, 
 
 
 def test_membrane_draws_the_threshold_of_each_neuron_and_its_spikes() -> None:
-    fig = plot.membrane(SPIKES / 2, SPIKES, torch.arange(1.0, 7.0), dt=0.001, neurons=3)
-    assert [axes.lines[1].get_ydata()[0] for axes in fig.axes] == [1, 3, 6]  # neurons 0, 2, 5
+    marks = {"clicks": (0, 0.03)}
+    fig = plot.membrane(SPIKES / 2, SPIKES, torch.arange(1.0, 7.0), dt=0.001, neurons=[0, 2, 5], marks=marks)
+    assert [axes.lines[1].get_ydata()[0] for axes in fig.axes] == [1, 3, 6]
     assert [len(axes.collections[0].get_segments()) for axes in fig.axes] == SPIKES.sum(0)[[0, 2, 5]].tolist()
+    assert all(len(axes.patches) == 1 for axes in fig.axes)
+
+
+def test_membranes_are_those_of_neurons_that_fire_or_else_move() -> None:
+    membranes, spikes = torch.rand(50, 20) * 0.01, torch.zeros(50, 20)
+    spikes[::2, 7] = spikes[::5, 12] = 1
+    membranes[:, 3] *= 50
+    layers = {"layer 0": plot.Membrane(membranes, spikes, 1.0), "layer 1": plot.Membrane(membranes[:, :4])}
+    titles = [axes.get_title("left") for axes in plot.membranes(layers, neurons=3).axes]
+    assert [title.split(", ")[0] + title.split(", ")[1] for title in titles[:3]] == [
+        "layer 0neuron 3", "layer 0neuron 7", "layer 0neuron 12",
+    ]  # fmt: skip
+    assert titles[0].endswith("neuron 3, silent") and titles[1].endswith("0.5 Hz")
+    assert "layer 1, neuron 3" in titles and len(titles) == 6
 
 
 def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
@@ -79,14 +106,14 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     assert [axes.get_xlabel() != "" for axes in (layer, policy, strip)] == [False, False, True]
     assert len(layer.collections[0].get_segments()) == int(SPIKES.sum())
     drawn, thresholds = membrane.lines[:3], membrane.lines[3:]  # of neurons with thresholds of their own, a line each
-    assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 2, 5]] / 2).T.tolist()
-    assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[[0, 2, 5]].tolist())
+    assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 1, 2]] / 2).T.tolist()
+    assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[:3].tolist())
     assert [line.get_color() for line in thresholds] == [line.get_color() for line in drawn]
     spikes = torch.zeros(40, 90)
     spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
     layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
-    assert [label.get_text() for label in layer.get_yticklabels()] == ["7", "81"]
-    assert "layer 0 (3 of 90 neurons), 0.00083 spikes per step" in texts(layer.figure)
+    assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "81"]
+    assert "layer 0 (3 of 90 neurons, 87 of 90 silent), 0.00083 spikes\nper step" in texts(layer.figure)
     said = texts(drawings.episode(names=["left", "right"], dt=0.01, whole=False, threshold=None))
     assert {"left", "right", "time (ms): the beginning of an episode, 4 actions of 10 steps each"} <= set(said)
     assert "θ" not in said
@@ -113,7 +140,7 @@ def test_the_recorded_episode_is_the_first_of_the_test(decisions, ended) -> None
     assert torch.equal(seen.action, asked[:length].argmax(dim=-1))
     sizes = {"input": (4 * length, 8), "layer 0, LIF": (4 * length, 8), "layer 1, LI": (4 * length, 3)}
     assert {name: tuple(values.shape) for name, values in seen.layers.items()} == sizes
-    assert seen.membrane.shape == (4 * length, 8)
+    assert [len(membrane) for membrane in seen.membranes] == [4 * length] * 2
 
 
 def test_learning_curves_draw_one_average_for_each_width_that_fits() -> None:

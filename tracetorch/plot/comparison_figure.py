@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from matplotlib.transforms import ScaledTranslation
 
 from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, small, tint
 
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
@@ -187,7 +187,7 @@ def drawable(text: str) -> str:
 
 def _write(fig: Figure, notes: Sequence[str]) -> None:
     if notes:
-        fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color=COLORS["grey"], parse_math=False)
+        fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=small(), color=COLORS["grey"], parse_math=False)
 
 
 # ── comparison ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -102,10 +102,19 @@ class Task(BaseTask):
         del number
         return 0
 
-    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        """Return a batch of one trial to draw, and its named intervals (start, stop, in steps)."""
-        xs, target, conditions = next(self.eval_batches("test"))
-        return Batch(first_sample(xs), target[:1], {name: value[:1] for name, value in conditions.items()}), {}
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        """Return a test trial to draw, as a batch of one, and its named intervals (start, stop, in steps).
+
+        Raises: ValueError for a number that no test trial has.
+        """
+        count = 0
+        for xs, target, conditions in self.eval_batches("test"):
+            at = trial - count
+            if 0 <= at < len(target):
+                values = {name: value[at : at + 1] for name, value in conditions.items()}
+                return Batch(one_sample(xs, at), target[at : at + 1], values), {}
+            count += len(target)
+        raise ValueError(f"the test has {count:,} trials, 0 to {count - 1}, got trial {trial}")
 
 
 class DrawnTask(Task):
@@ -218,14 +227,14 @@ def whole_at_least(least: int, **values: int) -> None:
         at_least(least, **{name: whole(value, name)})
 
 
-def first_sample(xs: Stream) -> Stream:
-    """Return a stream of the first sample of a batch alone, (steps, 1, channels)."""
-    return Stream(partial(_first_sample, xs), xs.steps, (1, xs.shape[1]))
+def one_sample(xs: Stream, at: int = 0) -> Stream:
+    """Return a stream of one sample of a batch, (steps, 1, channels)."""
+    return Stream(partial(_one_sample, xs, at), xs.steps, (1, *xs.shape[1:]))
 
 
 def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
     return values[start:stop]
 
 
-def _first_sample(xs: Stream, start: int, stop: int) -> Tensor:
-    return xs[start:stop].dense()[:, :1]
+def _one_sample(xs: Stream, at: int, start: int, stop: int) -> Tensor:
+    return xs[start:stop].dense()[:, at : at + 1]
