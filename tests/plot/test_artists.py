@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.colors import to_rgba
 
 import tracetorch as tt
 from tests import drawings
@@ -208,7 +208,7 @@ def test_a_lifetime_has_a_line_for_each_average_and_memory_and_marks_at_reversal
     assert len(plot.lifetime(unknown).axes) == 1
     labels = [{("accuracy" if name == "reward" else name): value for name, value in row.items()} for row in LIFE]
     for draw, words in ((plot.lifetime, "accuracy (running average)"), (plot.recovery, "accuracy (fastest average)"),
-                        (plot.policy, "accuracy 1")):  # fmt: skip
+                        (plot.policy, "mean accuracy")):  # fmt: skip
         assert words in texts(draw(labels))
 
 
@@ -223,13 +223,14 @@ def test_recovery_distinguishes_reversals_without_recovery_and_without_loss() ->
     assert points(plot.recovery(rows).axes[0]) == [[[1, 110]], []]
 
 
-def test_a_policy_is_coloured_by_action_and_reward() -> None:
+def test_a_policy_shows_how_often_each_action_was_chosen_and_what_it_paid() -> None:
     fig = plot.policy(LIFE, names=["left", "right"])
-    colors = fig.axes[0].collections[0].get_array()  # (actions, records, rgb)
-    assert colors[0, 0].tolist() == pytest.approx(list(to_rgb(COLORS["blue"])))
-    assert colors[1, 1].tolist() == pytest.approx(list(to_rgb(COLORS["vermillion"])))
-    assert colors[0, 1].tolist() == colors[1, 0].tolist() == [1, 1, 1]
-    assert {"left", "right", "reward 1", "reward 0.5", "reward 0"} <= set(texts(fig))
+    share, score = (np.ma.filled(axes.collections[0].get_array(), np.nan) for axes in fig.axes[:2])
+    assert share.tolist() == [[100, 0], [0, 100]]  # (actions, records)
+    np.testing.assert_array_equal(score, [[1, np.nan], [np.nan, 0]])
+    assert {"left", "right", "chosen (%)", "mean reward", "reversal"} <= set(texts(fig))
+    many = [{**LIFE[at % 2], "update": 100 * at + 100} for at in range(1500)]
+    assert plot.policy(many).axes[0].collections[0].get_array().tolist() == [[50] * 150] * 2
 
 
 def test_distributions_draw_numbers_as_lines_and_many_as_shares() -> None:
