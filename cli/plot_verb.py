@@ -70,7 +70,7 @@ def command(
     typed = moved or []
     _check_moved(folder, typed)
     formats, numbers = _formats(format), _numbers(neurons)
-    chosen = _Choice(_words(figure), 0 if numbers and layer is None else layer, numbers, trial, formats)
+    chosen = _Choice(_words(figure, "--figure"), 0 if numbers and layer is None else layer, numbers, trial, formats)
     from tracetorch.cli.check import nodes
     from tracetorch.cli.folders import find_run, tested_checkpoint
 
@@ -172,14 +172,17 @@ def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[D
     return drawn, fault, trials is not None
 
 
-def _words(typed: Iterable[str] | None) -> list[str]:
-    """The words of an option that may be repeated, or list several words with commas."""
-    return [word.strip() for part in typed or () for word in part.split(",") if word.strip()]
+def _words(typed: Iterable[str] | None, option: str) -> list[str]:
+    """The words of an option that may be repeated, or list several words with commas. Raises: UsageError for none."""
+    words = [word.strip() for part in typed or () for word in part.split(",")]
+    if "" in words:
+        raise UsageError(f"{option}: a name is empty; leave {option} out, or give one")
+    return words
 
 
 def _formats(typed: list[str] | None) -> tuple[str, ...]:
     """Raises: UsageError for a format that figures do not have."""
-    formats = tuple(dict.fromkeys(word.lower() for word in _words(typed))) or FORMATS[:2]
+    formats = tuple(dict.fromkeys(word.lower() for word in _words(typed, "--format"))) or FORMATS[:2]
     for word in formats:
         if word not in FORMATS:
             close = did_you_mean(word, FORMATS)

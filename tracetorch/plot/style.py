@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.mathtext import MathTextParser
 
 from tracetorch.files import MOST_CONFIG_BYTES, read_text, write_whole, writing
 
@@ -92,6 +93,10 @@ STYLE: dict[Any, Any] = {
 }
 """matplotlib's rcParams for a paper figure: at least 7 pt, thin axes on two sides, no frame around a legend."""
 
+_FIXED = {"figure.figsize", "figure.autolayout", "figure.constrained_layout.use", "savefig.bbox", "savefig.format"}
+_FIXED |= {"svg.hashsalt", "backend", "interactive"}
+"""Settings of a style file that are ignored: they would change the width, or the bytes of the same figure."""
+
 RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 """A thin white edge, for markers that may overlap."""
 
@@ -116,8 +121,8 @@ def look(*, width: float | None = None, style: str | Path | None = None, title: 
         style: a style file of matplotlib (`axes.labelsize: 9`), on top of `STYLE`. A font size alone scales all text.
             Colours that tell lines apart, and their widths, stay.
         title: above each figure; None: no title.
-    Raises: ValueError for a width outside of 1 to 30 inches, or a setting that matplotlib does not know; OSError for a
-        file that cannot be read.
+    Raises: ValueError for a width outside of 1 to 30 inches, a setting that matplotlib does not know, or mathematics in
+        a title that it cannot read; OSError for a file that cannot be read.
     Example:
         >>> with look(width=7, title="One trial"), figure() as fig:
         ...     line = fig.subplots().plot([0, 1], [0, 1])
@@ -128,6 +133,10 @@ def look(*, width: float | None = None, style: str | Path | None = None, title: 
         raise ValueError(
             f"a width of {width:g} inches is not between 1 and 30; one column of a paper has 3.4, two have 7"
         )
+    try:
+        MathTextParser("path").parse(title or "")
+    except ValueError as error:
+        raise ValueError(f"the title {title!r} is not what matplotlib can draw: {str(error).split(': ')[-1]}") from None
     before = _look.set(_Look(width, title, STYLE if style is None else _read_style(Path(style))))
     try:
         yield
@@ -156,6 +165,7 @@ def _read_style(path: Path) -> dict[Any, Any]:
             found[key] = checked[key]
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
+    found = {key: value for key, value in found.items() if key not in _FIXED}
     scale = found.get("font.size", STYLE["font.size"]) / STYLE["font.size"]
     sizes = {key: scale * value for key, value in STYLE.items() if key.endswith(("labelsize", "titlesize", "fontsize"))}
     return STYLE | sizes | found

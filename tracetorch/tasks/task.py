@@ -114,7 +114,7 @@ class Task(BaseTask):
                 values = {name: value[at : at + 1] for name, value in conditions.items()}
                 return Batch(one_sample(xs, at), target[at : at + 1], values), {}
             count += len(target)
-        raise ValueError(f"the test has {count:,} trials, 0 to {count - 1}, got trial {trial}")
+        raise ValueError(f"the test has {count:,} trials, 0 to {count - 1:,}, got trial {trial:,}")
 
 
 class DrawnTask(Task):

@@ -245,6 +245,8 @@ def _save(
                 known |= make().keys()
         reasons = "".join(f"; no figure {name}: {why}" for name, why in drawn.failed.items())
         raise ViewError(f"this run has no figure {printable(missing[0], 80)!r}{reasons}", missing[0], sorted(known))
+    for name in [name for name in drawn.failed if wanted and name.startswith("of ")]:
+        del drawn.failed[name]  # it has none of the wanted figures
     for name, figure in figures.items():
         if wanted and name not in wanted:
             continue
