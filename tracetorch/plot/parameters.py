@@ -142,7 +142,7 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
         axes.set_xlim((min(0, 2 * finite[0]), max(0, 2 * finite[0])) if finite[0] else (-1, 1))
         _line(axes, finite[0], f"{finite[0]:.3g}", color)
         return
-    counts, edges = np.histogram(finite, min(_BINS, 2 * math.isqrt(len(finite))) if edges is None else edges)
+    counts, edges = np.histogram(finite, min(_BINS, max(5, math.isqrt(len(finite)))) if edges is None else edges)
     look: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"} if outline else {"fill": True}
     axes.stairs(100 * counts / len(finite), edges, color=COLORS[color], **look)
     axes.set_ylabel("share (%)")
