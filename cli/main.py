@@ -89,8 +89,9 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
             "runs outputs rule=eprop --sort loss",
         ),
         plot_verb: (
-            "Draw a run's figures again.",
+            "Draw a run's figures again, or one as a paper needs it.",
             "plot outputs/poisson_clicks/20260101-000000-abcdef",
+            "plot outputs/mine/20260101-000000-abcdef --figure membrane --layer 1 --neurons 7 --format pdf --width 3.4",
             "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
         ),
         compare_verb: (

@@ -34,7 +34,7 @@ HELD_OUT = [{"update": 200 * i, "split": "validation", "loss": 0.5, "accuracy": 
 
 
 def _lived(update, reward, mebibytes):
-    averages = {"average_50": reward, "average_500": reward / 2, "switches": 1, "memory_bytes": mebibytes * 2**20}
+    averages = {"average_50": reward, "average_60": reward / 2, "switches": 1, "memory_bytes": mebibytes * 2**20}
     return {"update": update, "split": "train", "loss": None, "reward": reward, "steps": 70 * update} | averages
 
 
@@ -64,6 +64,12 @@ def episode(**changes: Any) -> Figure:
     layers = {"input": torch.linspace(0, 2, 40 * 3).reshape(40, 3), "layer 0, LIF": SPIKES}
     given = {"layers": layers, "membrane": SPIKES / 2, "threshold": 1.0, "policy": POLICY, "action": ACTION}
     return tt.plot.episode(**given | changes)
+
+
+def styled(**changes: Any) -> Figure:
+    """An episode that looks otherwise. Args: changes: as of `plot.look`."""
+    with tt.plot.look(**changes):
+        return episode()
 
 
 def network() -> tt.nn.Sequential:

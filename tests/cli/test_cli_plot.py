@@ -1,5 +1,6 @@
 """`tracetorch plot`: the same figures of the same network, and nothing that a stranger's config asks for."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -68,3 +69,46 @@ def test_moved_data_are_named_and_other_data_are_refused(here):
     result = tracetorch("plot", "run", "task.source=else where")
     assert result.exit_code == 1 and "task.source names other data than the run read" in result.stderr
     assert "for other settings: tracetorch eval run task.steps=2" in refused("plot", "run", "task.steps=2")
+
+
+def test_one_figure_as_a_paper_needs_it_is_one_command(here):
+    ran("run", *CLICKS, "output.dir=it")
+    (here / "paper.mplstyle").write_text('font.size: 9  # points\naxes.grid: True\nlines.linewidth: "2"\n')
+    given = ("--layer", "1", "--neurons", "1", "--trial", "3", "--format", "pdf", "--format", "svg,png")
+    result = ran("plot", "it", "--figure", "membrane", *given, "--width", "7", "--style", "paper.mplstyle")
+    assert result.stdout == "1 figure in it/plots as pdf, svg, png: membrane_layer1_neurons1_trial3\n"
+    pdf, png, svg = sorted((here / "it" / "plots").iterdir())
+    assert re.search(rb"/MediaBox \[ 0 0 504 ", pdf.read_bytes()) and b"/FontFile2" in pdf.read_bytes()
+    assert ">layer 1, LIS, neuron 1</text>" in svg.read_text() and int.from_bytes(png.read_bytes()[16:20]) == 1400
+    first = pdf.read_bytes()
+    ran("plot", "it", "--figure", "membrane", *given, "--width", "7", "--style", "paper.mplstyle")
+    assert pdf.read_bytes() == first
+    ran("plot", "it", "--figure", "membrane", *given, "--title", "One neuron")
+    assert ">One neuron</text>" in svg.read_text()
+    assert ran("plot", "it", "--figure", "learning,raster").stdout.startswith("2 figures in it/plots: learning, raster")
+
+
+def test_a_wrong_choice_of_figures_is_one_sentence_and_draws_nothing(here):
+    ran("run", *CLICKS, "output.dir=it")
+    (here / "a.mplstyle").write_text("font.sise: 9\n")
+    (here / "b.mplstyle").write_text("font.size: large cat\n")
+    (here / "c.mplstyle").write_text("\nfont.size 9\n")
+    for words, said in {
+        "--figure rastr": "this run has no figure 'rastr'. Did you mean 'raster'? There are: accuracy_map, learning,",
+        "--layer 2": "the network has 2 layers, 0 to 1, got layer 2",
+        "--layer 1 --neurons 0,9": "layer 1 has 2 neurons, 0 to 1, got neuron 9",
+        "--neurons 7": "layer 0 has 4 neurons, 0 to 3, got neuron 7",
+        "--neurons a": "--neurons a: expected up to 100 numbers from 0 on",
+        "--trial 10": "the test has 10 trials, 0 to 9, got trial 10",
+        "--figure learning --layer 0": "choose what raster and membrane show, not what learning shows",
+        "--format pfd": "--format pfd: figures are written as png, svg, pdf. Did you mean 'pdf'?",
+        "--figure raster,": "--figure: a name is empty",
+        "--title $\\frac{$": "is not what matplotlib can draw: Expected",
+        "--width 300": "a width of 300 inches is not between 1 and 30",
+        "--style none.mplstyle": "--style none.mplstyle cannot be read: No such file",
+        "--style .": "is not a regular file",
+        "--style a.mplstyle": "a.mplstyle, line 1: matplotlib has no setting 'font.sise'; 'font.size' is close",
+        "--style b.mplstyle": "b.mplstyle, line 1: ",
+        "--style c.mplstyle": "c.mplstyle, line 2: expected KEY: VALUE, such as font.size: 9, got 'font.size 9'",
+    }.items():
+        assert said in refused("plot", "it", *words.split()), words

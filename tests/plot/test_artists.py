@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.colors import to_rgba
 
 import tracetorch as tt
 from tests import drawings
@@ -23,13 +23,25 @@ from tracetorch.tasks.evaluate import evaluate_policy, record_episode
 def test_raster_draws_each_spike_of_the_shown_neurons_at_its_time() -> None:
     spikes = torch.zeros(10, 100)
     spikes[3, 0] = spikes[4, 99] = spikes[5, 1] = 1
-    # of 11 shown, 3 fire; the other places go to 91 to 98
     fig = plot.raster({"x": spikes}, dt=0.5, neurons=11)
     (lines,) = fig.axes[0].collections
     where = [(segment[0, 0], segment[:, 1].mean()) for segment in lines.get_segments()]
     assert where == [(1.75, 0), (2.25, 10), (2.75, 1)]
-    assert "x (11 of 100 neurons), 0.006 Hz" in texts(fig)
+    assert "x (11 of 100 neurons, 97 of 100 silent), 0.006 Hz" in texts(fig)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["0", "99"]
+    spikes[:, :60] = 1  # more fire than there is room for: the silent ones keep their share
+    (lines,) = plot.raster({"x": spikes}, neurons=10).axes[0].collections
+    assert len({segment[:, 1].mean() for segment in lines.get_segments()}) == 6
+    (lines,) = plot.raster({"x": spikes}, neurons=[99, 70, 1]).axes[0].collections
+    assert {segment[:, 1].mean() for segment in lines.get_segments()} == {0, 2}
+
+
+def test_values_that_are_not_spikes_are_lines_or_an_image() -> None:
+    currents = torch.randn(40, 12)
+    few, many = (plot.raster({"x": currents[:, :count]}, marks={"cue": (0, 9)}).axes[0] for count in (3, 12))
+    assert np.allclose([line.get_ydata() for line in few.lines], currents[:, :3].T)
+    assert np.allclose(many.images[0].get_array(), currents.T) and len(many.patches) == 1
+    assert f"x, {currents.min().item():.2g} (white) to {currents.max().item():.2g} (black)" in texts(many.figure)
 
 
 def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() -> None:
@@ -63,9 +75,24 @@ def test_outputs_are_named_at_the_ends_of_their_lines_from_the_highest_on(ends, 
 
 
 def test_membrane_draws_the_threshold_of_each_neuron_and_its_spikes() -> None:
-    fig = plot.membrane(SPIKES / 2, SPIKES, torch.arange(1.0, 7.0), dt=0.001, neurons=3)
-    assert [axes.lines[1].get_ydata()[0] for axes in fig.axes] == [1, 3, 6]  # neurons 0, 2, 5
+    marks = {"clicks": (0, 0.03)}
+    fig = plot.membrane(SPIKES / 2, SPIKES, torch.arange(1.0, 7.0), dt=0.001, neurons=[0, 2, 5], marks=marks)
+    assert [axes.lines[1].get_ydata()[0] for axes in fig.axes] == [1, 3, 6]
     assert [len(axes.collections[0].get_segments()) for axes in fig.axes] == SPIKES.sum(0)[[0, 2, 5]].tolist()
+    assert all(len(axes.patches) == 1 for axes in fig.axes)
+
+
+def test_membranes_are_those_of_neurons_that_fire_or_else_move() -> None:
+    membranes, spikes = torch.rand(50, 20) * 0.01, torch.zeros(50, 20)
+    spikes[::2, 7] = spikes[::5, 12] = 1
+    membranes[:, 3] *= 50
+    layers = {"layer 0": plot.Membrane(membranes, spikes, 1.0), "layer 1": plot.Membrane(membranes[:, :4])}
+    titles = [axes.get_title("left") for axes in plot.membranes(layers, neurons=3).axes]
+    assert [title.split(", ")[0] + title.split(", ")[1] for title in titles[:3]] == [
+        "layer 0neuron 3", "layer 0neuron 7", "layer 0neuron 12",
+    ]  # fmt: skip
+    assert titles[0].endswith("neuron 3, silent") and titles[1].endswith("0.5 Hz")
+    assert "layer 1, neuron 3" in titles and len(titles) == 6
 
 
 def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
@@ -79,14 +106,14 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     assert [axes.get_xlabel() != "" for axes in (layer, policy, strip)] == [False, False, True]
     assert len(layer.collections[0].get_segments()) == int(SPIKES.sum())
     drawn, thresholds = membrane.lines[:3], membrane.lines[3:]  # of neurons with thresholds of their own, a line each
-    assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 2, 5]] / 2).T.tolist()
-    assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[[0, 2, 5]].tolist())
+    assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 1, 2]] / 2).T.tolist()
+    assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[:3].tolist())
     assert [line.get_color() for line in thresholds] == [line.get_color() for line in drawn]
     spikes = torch.zeros(40, 90)
     spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
     layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
-    assert [label.get_text() for label in layer.get_yticklabels()] == ["7", "81"]
-    assert "layer 0 (3 of 90 neurons), 0.00083 spikes per step" in texts(layer.figure)
+    assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "81"]
+    assert "layer 0 (3 of 90 neurons, 87 of 90 silent), 0.00083 spikes\nper step" in texts(layer.figure)
     said = texts(drawings.episode(names=["left", "right"], dt=0.01, whole=False, threshold=None))
     assert {"left", "right", "time (ms): the beginning of an episode, 4 actions of 10 steps each"} <= set(said)
     assert "θ" not in said
@@ -113,15 +140,23 @@ def test_the_recorded_episode_is_the_first_of_the_test(decisions, ended) -> None
     assert torch.equal(seen.action, asked[:length].argmax(dim=-1))
     sizes = {"input": (4 * length, 8), "layer 0, LIF": (4 * length, 8), "layer 1, LI": (4 * length, 3)}
     assert {name: tuple(values.shape) for name, values in seen.layers.items()} == sizes
-    assert seen.membrane.shape == (4 * length, 8)
+    assert [len(membrane) for membrane in seen.membranes] == [4 * length] * 2
 
 
-def test_learning_curves_draw_one_average_for_each_half_life_that_fits() -> None:
-    fig = plot.learning_curves(range(50), {"train": [float(i) for i in range(50)]}, half_lives=(5, 20, 100))
+def test_learning_curves_draw_one_average_for_each_width_that_fits() -> None:
+    fig = plot.learning_curves(range(50), {"train": [float(i) for i in range(50)]}, widths=(0.5, 5, 15, 20))
     raw, *averages = fig.axes[0].lines
     assert raw.get_ydata().tolist() == list(range(50)) and len(averages) == 2
-    assert averages[0].get_linewidth() < averages[1].get_linewidth()
-    assert averages[1].get_ydata()[1] == pytest.approx(1 / (1 + 2 ** (-1 / 20)))
+    assert averages[0].get_linewidth() < averages[1].get_linewidth() and raw.zorder < averages[0].zorder
+    for average in averages:  # without a lag, also at the ends
+        assert average.get_ydata() == pytest.approx(np.arange(50.0), abs=1e-9)
+
+
+def test_a_learning_curve_has_one_average_of_a_round_width_unless_it_is_short() -> None:
+    for count, width in ((300, "10"), (20, "2"), (5, None), (1, None)):
+        fig = plot.learning_curves(range(count), {"train": [0.5] * count})
+        found = [text for text in texts(fig) if text.startswith("average over")]
+        assert found == ([] if width is None else [f"average over ±{width} updates"])
 
 
 def test_learning_draws_any_records() -> None:
@@ -150,10 +185,10 @@ def test_returns_are_drawn_over_ended_episodes_with_an_average_of_many() -> None
     fig = plot.returns(rows)
     raw, average = fig.axes[0].lines
     assert average.get_xdata().tolist() == raw.get_xdata().tolist() == [3 * at for at in range(1, 31)]
-    assert np.ptp(average.get_ydata()[10:]) < 0.2 < np.ptp(raw.get_ydata()[10:])
-    assert "its average, half-life 5 records" in texts(fig)
+    assert np.ptp(average.get_ydata()[10:-5]) < 0.2 < np.ptp(raw.get_ydata()[10:])
+    assert "its average over ±2 actions" in texts(fig)
     assert "1,000" in texts(plot.returns([{**row, "episodes": 40 * row["episodes"]} for row in rows]))
-    assert len(plot.returns(rows[:10]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
+    assert len(plot.returns(rows[:6]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
 
 
 def points(axes):
@@ -165,7 +200,7 @@ def test_a_lifetime_has_a_line_for_each_average_and_memory_and_marks_at_reversal
     above, below = fig.axes
     assert [[100, 0.5], [200, 0.9]] in points(above) and [[100, 0.25], [200, 0.45]] in points(above)
     assert points(below)[0] == [[100, 500], [200, 510]]
-    assert {"half-life 50 decisions", "half-life 500 decisions", "reward (running average)"} <= set(texts(fig))
+    assert {"half-life 50 decisions", "half-life 60 decisions", "reward (running average)"} <= set(texts(fig))
     fast, slow = (next(line for line in above.lines if line.get_xydata().tolist()[0] == [100, y]) for y in (0.5, 0.25))
     assert fast.get_linewidth() < slow.get_linewidth()
     assert {line.get_xdata()[0] for line in above.get_lines() if len(set(line.get_xdata())) == 1} == {150, 300}
@@ -173,7 +208,7 @@ def test_a_lifetime_has_a_line_for_each_average_and_memory_and_marks_at_reversal
     assert len(plot.lifetime(unknown).axes) == 1
     labels = [{("accuracy" if name == "reward" else name): value for name, value in row.items()} for row in LIFE]
     for draw, words in ((plot.lifetime, "accuracy (running average)"), (plot.recovery, "accuracy (fastest average)"),
-                        (plot.policy, "accuracy 1")):  # fmt: skip
+                        (plot.policy, "mean accuracy")):  # fmt: skip
         assert words in texts(draw(labels))
 
 
@@ -188,13 +223,14 @@ def test_recovery_distinguishes_reversals_without_recovery_and_without_loss() ->
     assert points(plot.recovery(rows).axes[0]) == [[[1, 110]], []]
 
 
-def test_a_policy_is_coloured_by_action_and_reward() -> None:
+def test_a_policy_shows_how_often_each_action_was_chosen_and_what_it_paid() -> None:
     fig = plot.policy(LIFE, names=["left", "right"])
-    colors = fig.axes[0].collections[0].get_array()  # (actions, records, rgb)
-    assert colors[0, 0].tolist() == pytest.approx(list(to_rgb(COLORS["blue"])))
-    assert colors[1, 1].tolist() == pytest.approx(list(to_rgb(COLORS["vermillion"])))
-    assert colors[0, 1].tolist() == colors[1, 0].tolist() == [1, 1, 1]
-    assert {"left", "right", "reward 1", "reward 0.5", "reward 0"} <= set(texts(fig))
+    share, score = (np.ma.filled(axes.collections[0].get_array(), np.nan) for axes in fig.axes[:2])
+    assert share.tolist() == [[100, 0], [0, 100]]  # (actions, records)
+    np.testing.assert_array_equal(score, [[1, np.nan], [np.nan, 0]])
+    assert {"left", "right", "chosen (%)", "mean reward", "reversal"} <= set(texts(fig))
+    many = [{**LIFE[at % 2], "update": 100 * at + 100} for at in range(1500)]
+    assert plot.policy(many).axes[0].collections[0].get_array().tolist() == [[50] * 150] * 2
 
 
 def test_distributions_draw_numbers_as_lines_and_many_as_shares() -> None:

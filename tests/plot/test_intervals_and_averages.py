@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracetorch import plot
+from tracetorch.plot.smoothing import default_width, smoothed
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,23 @@ def test_the_meter_resumes_from_its_state_and_ignores_values_that_are_not_finite
     curve = plot.running_averages(torch.tensor([math.nan, 2.0, math.nan, 4.0]), (1,))[0]
     assert curve[0].isnan() and curve[1:].tolist() == pytest.approx([2, 2, (4 + 1) / 1.5])
     assert plot.running_averages(torch.zeros(0)).shape == (3, 0)
+
+
+def test_a_centred_average_is_the_weighted_line_at_each_point() -> None:
+    generator = np.random.default_rng(0)
+    x = np.sort(generator.uniform(0, 100, 60))
+    y = generator.normal(size=60) + np.exp(-x / 5)
+    for at, average in enumerate(smoothed(x, y, 7)):
+        weight = 2 ** (-(((x - x[at]) / 7) ** 2) / 2)
+        _, level = np.polyfit(x - x[at], y, 1, w=weight)  # polyfit squares its weights
+        assert average == pytest.approx(np.clip(level, y.min(), y.max()), rel=1e-4, abs=1e-4)
+    long, rising = np.arange(20_000.0), np.tanh(np.arange(20_000.0) / 4000)
+    assert smoothed(long, rising, 500) == pytest.approx(rising, abs=5e-3)
+    assert smoothed(np.ones(3), np.array([0.0, 1, 2]), 5).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("span", "count", "width"), [(299, 300, 10), (780, 40, 50), (1e5, 10_001, 5000), (190, 20, 20), (0, 1, 1)]
+)
+def test_the_width_of_an_average_is_a_round_share_of_the_curve_and_at_least_a_gap(span, count, width) -> None:
+    assert default_width(span, count) == width

@@ -31,8 +31,11 @@ from tracetorch.plot import Axis, Curve, Entry, Mark, Panel, Series, Tried
 EVERY = {
     "raster": lambda: plot.raster({"input": SPIKES, "hidden": SPIKES * 0}, dt=0.001, marks={"clicks": (0, 0.03)}),
     "membrane": lambda: plot.membrane(SPIKES / 2, SPIKES, torch.ones(6), dt=None),
+    "membranes": lambda: plot.membranes(
+        {"layer 0": plot.Membrane(SPIKES / 2, SPIKES, 1.0), "layer 1": plot.Membrane(SPIKES - 1)}, marks={"cue": (0, 9)}
+    ),
     "learning_curves": lambda: plot.learning_curves(
-        [20, 40], {"a": [1, 2], "b": [math.nan, 1]}, half_lives=(1, 2), reference=3, validation=([40], [1.5])
+        [20, 40], {"a": [1, 2], "b": [math.nan, 1]}, widths=(1, 2), reference=3, validation=([40], [1.5])
     ),
     "learning": lambda: plot.learning(RECORDS + HELD_OUT, reference=0.99),
     "gradient": lambda: plot.gradient(RECORDS + GRADIENTS),
@@ -78,6 +81,7 @@ MORE = {
         marks={"cue": (0, 3), "go": (38, 50)},
         neurons=3,
     ),
+    "raster of currents": lambda: plot.raster({"a few": READOUT[1], "many": WEIGHTS.repeat(7, 1)[:40]}, neurons=8),
     "raster of seconds": lambda: plot.raster(
         {"input": SPIKES.repeat(1, 40)}, dt=0.1, readout=("x", SPIKES.repeat(1, 2))
     ),
@@ -86,7 +90,7 @@ MORE = {
         threshold=torch.linspace(0.5, 1.5, 6), dt=0.001, names=["no", "yes"], whole=False, neurons=2
     ),
     "many curves": lambda: plot.learning_curves(
-        ROWS, {"a": ROWS.tolist(), "b": (ROWS / 2).tolist()}, half_lives=(2, 10, 99)
+        ROWS, {"a": (ROWS + 1).tolist(), "b": (ROWS / 2 + 1).tolist()}, widths=(2, 10, 99)
     ),
     "long returns": lambda: plot.returns(MANY_RETURNS),
     "life without memory": lambda: plot.lifetime([{**row, "memory_bytes": None} for row in LIFE]),
@@ -145,7 +149,9 @@ def test_a_failing_save_leaves_the_old_files(tmp_path, monkeypatch) -> None:
 WRONG = {
     "one axis": (lambda: plot.raster({"x": torch.zeros(4)}), r"\(time, neurons\)"),
     "nothing": (lambda: plot.raster({}), "at least one layer"),
-    "no spikes": (lambda: plot.raster({"x": -SPIKES}), "spikes"),
+    "a neuron too many": (lambda: plot.raster({"x": SPIKES}, neurons=[0, 6]), "x has 6 neurons, 0 to 5, got neuron 6"),
+    "a narrow figure": (lambda: drawings.styled(width=0.5), "0.5 inches is not between 1 and 30"),
+    "an unknown format": (lambda: plot.save(drawings.episode(), "x", ("gif",)), "png, svg, pdf, got 'gif'"),
     "unequal times": (lambda: plot.raster({"x": SPIKES, "y": SPIKES[1:]}), "equally long"),
     "mark backwards": (lambda: plot.raster({"x": SPIKES}, marks={"cue": (3, 2)}), "mark 'cue'"),
     "dt": (lambda: plot.raster({"x": SPIKES}, dt=0), "dt must be above 0"),

@@ -65,7 +65,7 @@ def test_a_recording_leaves_network_and_environment_unchanged():
     seen = record_episode(net, world, softmax, 3, decisions=7)
     assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
     assert str(world.state_dict()) == state
-    assert {len(values) for values in (*seen.layers.values(), seen.membrane)} == {7 * 5}
+    assert {len(values) for values in (*seen.layers.values(), *seen.membranes)} == {7 * 5}
     assert len(seen.action) == 7 and torch.equal(seen.policy.argmax(-1), seen.action) and not seen.ended
     net.reset()  # the first decision, again and by other means
     inputs = seen.layers["input"][:5, None]

@@ -14,7 +14,7 @@ from tracetorch.training.report import draw
 def drawn(monkeypatch, folder, records, *parts, **options):
     """The figures by name; none has failed."""
     figures = {}
-    monkeypatch.setattr(plot, "save", lambda figure, path: figures.setdefault(path.name, figure))
+    monkeypatch.setattr(plot, "save", lambda figure, path, formats: figures.setdefault(path.name, figure))
     for record in records:
         RunFolder(folder).append_record(record)
     found = draw(RunFolder(folder), *parts, **options)
@@ -32,7 +32,8 @@ def test_the_figures_of_a_lifetime_show_a_bounded_part_of_a_long_trial(tmp_path,
     assert raster.get_xlim() == (0, 40.0)  # 4000 steps
     assert [(bar.get_x(), round(bar.get_width(), 3)) for bar in raster.patches] == [(0, 0.2), (0.2, 39.8)]
     assert [label.get_text() for label in policy.get_yticklabels()] == ["left", "right"]
-    first = watch(net, task.example()[0].xs[:9].dense()).membrane[:, 0]
+    first = watch(net, task.example()[0].xs[:9].dense()).membranes[0]
+    first = first[:, int(membrane.get_title("left").split()[4].strip(","))]
     torch.testing.assert_close(torch.tensor(membrane.lines[0].get_ydata()[:9]), first.double())
 
 

@@ -1,11 +1,11 @@
-from .activity import episode, membrane, raster
+from .activity import Membrane, episode, membrane, membranes, raster
 from .comparison_figure import Curve, Entry, Mark, Panel, Series, comparison, scatter
 from .learning_figure import gradient, learning, learning_curves, returns
 from .lifetime_figure import lifetime, policy, recovery
 from .meter import TraceMeter, running_averages
 from .parameters import distributions, receptive_fields
 from .search_figure import Axis, Tried, search
-from .style import COLORS, STYLE, figure, save
+from .style import COLORS, STYLE, figure, look, save
 from .trials import accuracy_curve, accuracy_map, confusion, psychometric, recall, wilson
 from .values import prediction, traces
 
@@ -16,6 +16,7 @@ __all__ = [
     "Curve",
     "Entry",
     "Mark",
+    "Membrane",
     "Panel",
     "Series",
     "TraceMeter",
@@ -31,7 +32,9 @@ __all__ = [
     "learning",
     "learning_curves",
     "lifetime",
+    "look",
     "membrane",
+    "membranes",
     "policy",
     "prediction",
     "psychometric",

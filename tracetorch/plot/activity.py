@@ -1,11 +1,13 @@
-"""Figures of activity over time: spikes, membranes, readouts, and one episode with its policy and actions."""
+"""Figures of activity over time: spikes and currents, membranes, readouts, and an episode with policy and actions."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.labels import label_level, legend, name_right, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
 _SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of epochs
@@ -24,6 +26,7 @@ _MAX_VECTORS = 2_000  # with more spikes in a panel, an SVG stores them as a pic
 _PANEL_WIDTH = 195  # approximate width of a panel in points; a letter has 4
 _LABEL_HEIGHT = 0.16  # of a name at the end of a line, as a fraction of its panel
 _MAX_LEGEND_ACTIONS = 12
+_MAX_LINES = 3  # of channels that are not spikes; more are an image
 
 Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in seconds or, without dt, in steps
 
@@ -33,42 +36,42 @@ def raster(
     *,
     dt: float | None = 1.0,
     marks: Marks | None = None,
-    neurons: int = 50,
+    neurons: int | Sequence[int] = 50,
     readout: tuple[str, Tensor] | None = None,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Spikes over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
+    """Activity over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
 
     Args:
-        layers: a name for each layer's spikes, (time, neurons), whole numbers: 0, 1, or counts.
+        layers: a name for each layer's output, (time, neurons). Spikes (whole numbers: 0, 1, or counts) have a tick
+            each; other values, such as currents, are lines, or shades of grey for more than 3 channels.
         dt: length of a step in seconds; None to count in steps.
         marks: names of epochs, such as "delay", with their starts and stops, in seconds or in steps. Parts after the
             last step are cut off.
-        neurons: largest number of neurons to draw of a layer, evenly spaced by activity among those that fire; the rate
-            is the mean of all neurons.
+        neurons: largest number of neurons to draw of a layer, evenly spaced by rate, silent ones included (in
+            proportion, but at most half if enough others fire); or the numbers of the neurons to draw. The rate and the
+            number of silent neurons are those of all neurons.
         readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line for each output.
         names: of the outputs, written at the ends of their lines if there is room; None: their numbers.
-    Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
+    Raises: ValueError if there is nothing to draw, times differ in length, a layer lacks a neuron, or a mark starts
+        before 0 or after it stops.
     """
-    spikes = {name: as_array(values, f"layer {name!r}", "time", "neurons") for name, values in layers.items()}
-    if not spikes:
-        raise ValueError("raster needs at least one layer, got none")
+    values_of = {name: as_array(values, f"layer {name!r}", "time", "neurons") for name, values in layers.items()}
     lines = None if readout is None else as_array(readout[1], f"readout {readout[0]!r}", "time", "outputs")
-    lengths = [len(values) for values in [*spikes.values(), *([] if lines is None else [lines])]]
+    lengths = [len(values) for values in [*values_of.values(), *([] if lines is None else [lines])]]
+    if not lengths:
+        raise ValueError("raster needs at least one layer, got none")
     if len(set(lengths)) > 1:
         raise ValueError(f"all layers must last equally long, got {', '.join(map(str, lengths))} steps")
-    for name, values in spikes.items():
-        if not ((values >= 0) & (values == np.round(values))).all():
-            raise ValueError(f"layer {name!r} must hold spikes, whole numbers from 0 on, got other values")
     clock = Clock.of(lengths[0], dt)
-    heights = [0.35 + 0.018 * min(neurons, values.shape[1]) for values in spikes.values()]
-    heights += [] if lines is None else [0.7]
+    drawn = {name: _Layer.of(name, values, neurons) for name, values in values_of.items()}
+    heights = [layer.height for layer in drawn.values()] + ([] if lines is None else [0.7])
     shaded = _place_marks(marks or {}, clock)
     rows = 1 + max((mark.row for mark in shaded), default=-1)
     with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * rows) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (name, values) in zip(panels, spikes.items(), strict=False):
-            _draw_layer(axes, name, values, clock, most=neurons, dt=dt, is_spikes=True)
+        for axes, layer in zip(panels, drawn.values(), strict=False):
+            _draw_layer(axes, layer, clock, dt)
         if lines is not None and readout is not None:
             _draw_readout(panels[-1], lines, clock, names or [str(at) for at in range(lines.shape[1])])
             _title(panels[-1], readout[0])
@@ -78,49 +81,68 @@ def raster(
     return fig
 
 
+class Membrane(NamedTuple):
+    """The membranes of one layer, for `membranes`."""
+
+    membrane: Tensor  # after the reset, as a layer stores it, (time, neurons)
+    spikes: Tensor | None = None  # 0 or 1, (time, neurons); None for neurons that do not spike
+    threshold: Tensor | float | None = None  # θ, a number or (neurons,); None for neurons without one
+
+
 def membrane(
-    membrane: Tensor, spikes: Tensor, threshold: Tensor | float, *, dt: float | None = 1.0, neurons: int = 4
+    membrane: Tensor,
+    spikes: Tensor | None,
+    threshold: Tensor | float | None,
+    *,
+    dt: float | None = 1.0,
+    neurons: int | Sequence[int] = 4,
+    marks: Marks | None = None,
 ) -> Figure:
-    """Membranes of a few neurons over time, with a dashed line at the threshold and a tick above for every spike.
+    """The membranes of one layer. Args: as of `Membrane` and `membranes`."""
+    return membranes({"": Membrane(membrane, spikes, threshold)}, dt=dt, neurons=neurons, marks=marks)
+
+
+def membranes(
+    layers: Mapping[str, Membrane],
+    *,
+    dt: float | None = 1.0,
+    neurons: int | Sequence[int] = 2,
+    marks: Marks | None = None,
+) -> Figure:
+    """Membranes over time, a panel for each neuron: a dashed line at the threshold, a tick above for every spike.
 
     Args:
-        membrane: after the reset, as a layer stores it, (time, neurons).
-        spikes: 0 or 1, (time, neurons).
-        threshold: θ, a number or (neurons,).
+        layers: a name for each layer.
         dt: length of a step in seconds; None to count in steps.
-        neurons: largest number of neurons to draw, evenly spaced.
-    Raises: ValueError if the shapes do not match.
+        neurons: largest number of neurons to draw of each layer: those that fire first, evenly spaced by rate, then
+            those whose membranes move most; or the numbers of the neurons to draw.
+        marks: as in `raster`.
+    Raises: ValueError if the shapes do not match, or a layer lacks a neuron.
     """
-    values, fired = (as_array(v, n, "time", "neurons") for v, n in ((membrane, "membrane"), (spikes, "spikes")))
-    if values.shape != fired.shape:
-        raise ValueError(f"membrane and spikes must have the same shape, got {values.shape} and {fired.shape}")
-    level = torch.as_tensor(threshold).detach().cpu().double()
-    if level.shape not in ((), (1,), values.shape[1:]):
-        count = values.shape[1]
-        raise ValueError(f"threshold must be a number or one for each of {count} neurons, got {tuple(level.shape)}")
-    levels = level.expand(values.shape[1]).numpy()
-    clock = Clock.of(len(values), dt)
-    shown = _evenly(values.shape[1], neurons)
-    with figure(SINGLE, 0.5 + 0.8 * len(shown)) as fig:
-        panels = fig.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
-        for axes, at in zip(panels, shown, strict=True):
-            finite = values[np.isfinite(values[:, at]), at]
-            low, high = min(0.0, finite.min(initial=0.0)), max(levels[at], finite.max(initial=0.0))
-            is_long = len(values) > 10 * _MAX_VECTORS
-            marker = "." if len(values) == 1 else ""
-            look: dict[str, Any] = {"marker": marker, "color": COLORS["blue"], "linewidth": 0.8}
-            axes.plot(clock.centres, values[:, at], **look, rasterized=is_long)
-            axes.axhline(levels[at], color=COLORS["black"], linewidth=0.8, dashes=(4, 2))
-            name_right(axes, "θ", levels[at], gap=3, size=8)
-            axes.set_ylim(low - 0.06 * (high - low), high + 0.35 * (high - low))
-            when = clock.centres[fired[:, at] > 0]
-            axes.vlines(
-                when, 0.84, 0.97, transform=axes.get_xaxis_transform(), color=COLORS["vermillion"], linewidth=0.8,
-                rasterized=len(when) > _MAX_VECTORS,
-            )  # fmt: skip
-            axes.yaxis.set_major_locator(round_ticks(3))
-            _title(axes, f"neuron {at}, {_rate(fired[:, at].mean(), dt)}")
-        fig.supylabel("membrane (a.u.)", fontsize=8)
+    drawn = []
+    for name, layer in layers.items():
+        of_layer = f" of {name}" if name else ""
+        values = as_array(layer.membrane, f"membrane{of_layer}", "time", "neurons")
+        fired = None if layer.spikes is None else as_array(layer.spikes, f"spikes{of_layer}", "time", "neurons")
+        if fired is not None and values.shape != fired.shape:
+            raise ValueError(f"membrane and spikes must have the same shape, got {values.shape} and {fired.shape}")
+        levels = _levels(layer.threshold, values.shape[1])
+        shown = _chosen(neurons, name, values.shape[1], partial(_busiest, values, fired))
+        drawn += [(name, at, values[:, at], None if fired is None else fired[:, at], levels[at]) for at in shown]
+    lengths = {len(values) for _, _, values, *_ in drawn}
+    if len(lengths) != 1:
+        raise ValueError(f"membranes must last equally long, got {sorted(lengths)} steps")
+    clock = Clock.of(lengths.pop(), dt)
+    shaded = _place_marks(marks or {}, clock)
+    rows = 1 + max((mark.row for mark in shaded), default=-1)
+    with figure(SINGLE, 0.5 + 0.8 * len(drawn) + 0.14 * rows) as fig:
+        panels = fig.subplots(len(drawn), sharex=True, squeeze=False)[:, 0]
+        for axes, (name, at, values, fired, level) in zip(panels, drawn, strict=True):
+            _draw_membrane(axes, values, fired, level, clock)
+            rate = "" if fired is None else f", {_rate(fired.mean(), dt)}" if fired.any() else ", silent"
+            _title(axes, f"{name}{', ' if name else ''}neuron {at}{rate}")
+        _shade(list(panels), shaded, clock)
+        fig.supylabel("membrane (a.u.)", fontsize=matplotlib.rcParams["axes.labelsize"])
         _time_axis(panels[-1], clock)
     return fig
 
@@ -140,15 +162,14 @@ def episode(
     """An episode over time: a panel for each layer, membranes of one layer, and the policy above a strip of actions.
 
     Args:
-        layers: a name for each layer's output from the input up, (time, neurons). Spikes (0 or 1) are drawn as a
-            raster, and other values in shades of grey, from the smallest to the largest.
+        layers: a name for each layer's output from the input up, (time, neurons), drawn as in `raster`.
         membrane: of one layer, after the reset, (time, neurons).
         threshold: θ of this layer, a number or (neurons,); None for a layer without a threshold.
         policy: the probabilities of the actions, (decisions, actions). Each decision has the same number of steps.
         action: the chosen actions, (decisions,), whole numbers.
         dt: length of a step in seconds; None to count in steps.
         names: of the actions; None: their numbers.
-        neurons: largest number of neurons to draw of a layer; three membranes are drawn.
+        neurons: largest number of neurons to draw of a layer; the three membranes that move most are drawn.
         whole: whether the recording includes the end of the episode.
     Raises: ValueError if the lengths do not match.
     """
@@ -164,12 +185,12 @@ def episode(
             f"{num_decisions} policies and {len(action)} actions"
         )
     clock, steps_per_decision = Clock.of(steps, dt), steps // num_decisions
-    heights = [*(0.45 + 0.012 * min(neurons, layer.shape[1]) for layer in values.values()), 0.9, 0.8, 0.16]
+    drawn = [_Layer.of(name, layer, neurons) for name, layer in values.items()]
+    heights = [*(0.1 + layer.height / 1.5 for layer in drawn), 0.9, 0.8, 0.16]
     with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (name, layer) in zip(panels, values.items(), strict=False):
-            is_spikes = bool(((layer == 0) | (layer == 1)).all())
-            _draw_layer(axes, name, layer, clock, most=neurons, dt=dt, is_spikes=is_spikes)
+        for axes, layer in zip(panels, drawn, strict=False):
+            _draw_layer(axes, layer, clock, dt)
         _draw_membranes(panels[-3], membranes, threshold, clock)
         starts = [clock.at(at * steps_per_decision * (dt or 1)) for at in range(num_decisions + 1)]
         hues = [HUES[at % len(HUES)] for at in range(probabilities.shape[1])]
@@ -255,31 +276,89 @@ def _shade(panels: Sequence[Axes], marks: Sequence[_Mark], clock: Clock) -> None
             axes.axvspan(clock.at(mark.start), clock.at(mark.stop), color=shade, linewidth=0, zorder=0)
         panels[0].annotate(
             mark.name, (clock.at(mark.middle), 1), xycoords=panels[0].get_xaxis_transform(),
-            xytext=(0, 4 + 11 * mark.row), textcoords="offset points", ha="center", fontsize=7, annotation_clip=False,
-            bbox={"facecolor": shade, "linewidth": 0, "pad": 1.2},
+            xytext=(0, 4 + 11 * mark.row), textcoords="offset points", ha="center", fontsize=small(),
+            annotation_clip=False, bbox={"facecolor": shade, "linewidth": 0, "pad": 1.2},
         )  # fmt: skip
     rows = 1 + max((mark.row for mark in marks), default=-1)
-    panels[0].set_title(panels[0].get_title("left"), fontsize=7, pad=4 + 11 * rows)
+    panels[0].set_title(panels[0].get_title("left"), fontsize=small(), pad=4 + 11 * rows)
 
 
 def _evenly(count: int, most: int) -> list[int]:
     """At most `most` of `count` neurons, evenly spaced."""
-    if most < 1:
-        raise ValueError(f"neurons, the most to draw, must be at least 1, got {most}")
     return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
+def _chosen(neurons: int | Sequence[int], name: str, count: int, choose: Callable[[int], list[int]]) -> list[int]:
+    """The neurons to draw: at most a number of them, as `choose` chooses, or those that are named.
+
+    Raises: ValueError for a number below 1, no neuron, or one that the layer lacks.
+    """
+    if isinstance(neurons, int):
+        if neurons < 1:
+            raise ValueError(f"neurons, the most to draw, must be at least 1, got {neurons}")
+        return choose(neurons)
+    missing = [at for at in neurons if not 0 <= at < count]
+    if missing or not neurons:
+        got = f"neuron {missing[0]}" if missing else "no neuron"
+        raise ValueError(f"{name or 'the layer'} has {count:,} neurons, 0 to {count - 1}, got {got}")
+    return list(neurons)
+
+
 def _spread_by_rate(spikes: Array, most: int) -> list[int]:
-    """At most `most` neurons, sorted: evenly spaced by rank among those that fire, or all of these and silent ones."""
+    """At most `most` neurons, sorted: evenly spaced by rate, silent ones included in proportion, but at most half."""
     rates = spikes.sum(axis=0)
-    ranked = np.argsort(rates, kind="stable")
-    firing = ranked[rates[ranked] > 0]
-    pool = firing if len(firing) >= most else ranked[-most:]
-    return sorted(int(pool[at]) for at in _evenly(len(pool), most))
+    ranked = np.argsort(-rates, kind="stable")
+    firing, silent = ranked[rates[ranked] > 0], ranked[rates[ranked] == 0]
+    count = min(most, len(ranked))
+    of_firing = min(len(firing), max(round(count * len(firing) / len(ranked)), -(-count // 2)))
+    of_firing = max(of_firing, count - len(silent))
+    kept = [*(firing[at] for at in _evenly(len(firing), of_firing)),
+            *(silent[at] for at in _evenly(len(silent), count - of_firing))]  # fmt: skip
+    return sorted(map(int, kept))
+
+
+def _busiest(membranes: Array, fired: Array | None, most: int) -> list[int]:
+    """At most `most` neurons, sorted: evenly spaced by rate among those that fire; then the largest movements."""
+    movement = np.nan_to_num(membranes).std(axis=0)
+    rates = np.zeros_like(movement) if fired is None else fired.sum(axis=0)
+    ranked = np.lexsort((-movement, -rates))
+    firing = ranked[: max(int((rates > 0).sum()), most)]
+    return sorted(int(firing[at]) for at in _evenly(len(firing), most))
+
+
+def _levels(threshold: Tensor | float | None, count: int) -> list[float | None]:
+    """The threshold of each neuron. Raises: ValueError for another number of thresholds."""
+    if threshold is None:
+        return [None] * count
+    level = torch.as_tensor(threshold).detach().cpu().double()
+    if level.shape not in ((), (1,), (count,)):
+        raise ValueError(f"threshold must be a number or one for each of {count} neurons, got {tuple(level.shape)}")
+    return level.expand(count).tolist()
+
+
+class _Layer(NamedTuple):
+    """A layer's output, and how it is drawn."""
+
+    name: str
+    values: Array  # (time, neurons), of all neurons
+    shown: list[int]
+    kind: Literal["spikes", "lines", "image"]
+    height: float  # in inches
+
+    @classmethod
+    def of(cls, name: str, values: Array, neurons: int | Sequence[int]) -> _Layer:
+        is_spikes = bool(((values >= 0) & (values == np.round(values))).all())
+
+        def choose(most: int) -> list[int]:
+            return _spread_by_rate(values, most) if is_spikes else _evenly(values.shape[1], most)
+
+        shown = _chosen(neurons, name, values.shape[1], choose)
+        kind: Literal["spikes", "lines", "image"] = "image" if len(shown) > _MAX_LINES else "lines"
+        return cls(name, values, shown, "spikes" if is_spikes else kind, 0.35 + 0.018 * max(len(shown), 12))
 
 
 def _title(axes: Axes, text: str) -> None:
-    axes.set_title(textwrap.fill(text, 58), fontsize=7)
+    axes.set_title(textwrap.fill(text, 58), fontsize=small())
 
 
 def _rate(mean: float, dt: float | None) -> str:
@@ -303,25 +382,26 @@ def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
 
 
 def _draw_readout(axes: Axes, values: Array, clock: Clock, names: Sequence[str]) -> None:
+    """Draw a line for each output, named at its end; of many outputs, only the highest in the end has a colour."""
+    ranked = np.argsort(-values[-1], kind="stable")
     has_hues = values.shape[1] <= len(HUES)
-    for at in range(values.shape[1]):
-        color = HUES[at] if has_hues else COLORS["blue"]
-        width, alpha = (1.0, 1.0) if has_hues else (0.6, 0.7)
-        axes.plot(clock.centres, values[:, at], color=color, linewidth=width, alpha=alpha)
+    for at in ranked[::-1]:
+        color = HUES[at] if has_hues else COLORS["blue"] if at == ranked[0] else tint(COLORS["grey"], 0.7)
+        axes.plot(clock.centres, values[:, at], color=color, linewidth=1.0 if has_hues or at == ranked[0] else 0.6)
     axes.set_ylabel("output")
     axes.yaxis.set_major_locator(round_ticks(3))
     low, high = axes.get_ylim()
     lowest = np.inf
-    for at in np.argsort(-values[-1]):
+    for at in ranked if has_hues else ranked[:1]:
         if lowest - values[-1, at] < _LABEL_HEIGHT * (high - low):
             break  # its name would overlap the one above; lower outputs matter less
         lowest = values[-1, at]
-        name_right(axes, names[at], lowest, gap=4, color=HUES[at] if has_hues else COLORS["black"])
+        name_right(axes, names[at], lowest, gap=4, color=HUES[at] if has_hues else COLORS["blue"])
 
 
 def _draw_membranes(axes: Axes, membranes: Array, threshold: Tensor | float | None, clock: Clock) -> None:
-    """Draw three membranes; a dashed line for equal thresholds, or a line for each in the colour of its membrane."""
-    shown = _evenly(membranes.shape[1], len(_MEMBRANES))
+    """Draw the three membranes that move most; a dashed line for equal thresholds, or one in each membrane's colour."""
+    shown = _busiest(membranes, None, len(_MEMBRANES))
     for at, hue in zip(shown, _MEMBRANES.values(), strict=False):
         axes.plot(clock.centres, membranes[:, at], color=hue, linewidth=0.7, rasterized=len(membranes) > _MAX_VECTORS)
     if threshold is not None:
@@ -335,18 +415,46 @@ def _draw_membranes(axes: Axes, membranes: Array, threshold: Tensor | float | No
     _title(axes, "neurons " + ", ".join(f"{at} ({hue})" for at, hue in zip(shown, _MEMBRANES, strict=False)))
 
 
-def _draw_layer(
-    axes: Axes, name: str, values: Array, clock: Clock, *, most: int, dt: float | None, is_spikes: bool
-) -> None:
-    """Draw a layer: spikes as ticks, other values as shades of grey."""
-    shown = _spread_by_rate(values, most) if is_spikes else _evenly(values.shape[1], most)
-    part = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
-    if is_spikes:
+def _draw_membrane(axes: Axes, values: Array, fired: Array | None, level: float | None, clock: Clock) -> None:
+    finite = values[np.isfinite(values)]
+    low, high = min(0.0, finite.min(initial=0.0)), max(level or 0.0, finite.max(initial=0.0))
+    look: dict[str, Any] = {"marker": "." if len(values) == 1 else "", "color": COLORS["blue"], "linewidth": 0.8}
+    axes.plot(clock.centres, values, **look, rasterized=len(values) > 10 * _MAX_VECTORS)
+    room = 0.06
+    if level is not None:
+        axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2))
+        name_right(axes, "θ", level, gap=3)
+    if fired is not None:
+        room = 0.35
+        when = clock.centres[fired > 0]
+        axes.vlines(
+            when, 0.84, 0.97, transform=axes.get_xaxis_transform(), color=COLORS["vermillion"], linewidth=0.8,
+            rasterized=len(when) > _MAX_VECTORS,
+        )  # fmt: skip
+    axes.set_ylim(low - 0.06 * (high - low or 1), high + room * (high - low or 1))
+    axes.yaxis.set_major_locator(round_ticks(3))
+
+
+def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> None:
+    """Draw a layer: spikes as ticks, other values as lines, or as shades of grey."""
+    name, values, shown, kind, _ = layer
+    part = f"{len(shown)} of {values.shape[1]:,} neurons" if len(shown) < values.shape[1] else ""
+    if kind == "spikes":
         _draw_raster(axes, values[:, shown], clock)
-        _title(axes, f"{name}{part}, {_rate(values.mean(), dt)}")
-    else:
+        silent = int((values == 0).all(axis=0).sum())
+        parts = ", ".join(filter(None, (part, f"{silent:,} of {values.shape[1]:,} silent" if silent else "")))
+        _title(axes, f"{name}{f' ({parts})' if parts else ''}, {_rate(values.mean(), dt)}")
+    elif kind == "image":
         extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
-        axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest")
-        _title(axes, f"{name}{part}, from {values.min():.2g} (white) to {values.max():.2g} (black)")
-    axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in sorted({shown[0], shown[-1]})])
-    axes.set_ylabel("neuron" if is_spikes else "channel")
+        axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest", zorder=0.5)
+        _title(axes, f"{name}{f' ({part})' if part else ''}, {values.min():.2g} (white) to {values.max():.2g} (black)")
+    else:
+        for at, hue in zip(shown, HUES[1:], strict=False):
+            axes.plot(clock.centres, values[:, at], color=hue, linewidth=0.8, rasterized=len(values) > _MAX_VECTORS)
+            name_right(axes, str(at), values[-1, at], gap=4, color=hue)
+        axes.yaxis.set_major_locator(round_ticks(3))
+        axes.set_ylabel("value")
+        _title(axes, f"{name}{f' ({part})' if part else ''}")
+        return
+    axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
+    axes.set_ylabel("neuron" if kind == "spikes" else "channel")

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from matplotlib.transforms import ScaledTranslation
 
 from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, small, tint
 
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
@@ -30,6 +30,7 @@ _LEGEND_LETTERS, _TITLE_LETTERS = 60, 34  # of a name in the legend, and in the 
 _MIN_LOG_RATIO, _MAX_LOG_RATIO = 10.0, 1e30  # ratios of the largest to the smallest value on a logarithmic axis
 _MAX_VALUE_TICKS = 5
 _TICK_LABEL_WIDTH = 0.06  # as a fraction of the axis
+_MAX_CHANCE_DISTANCE = 3  # of a drawn chance level from the points, in their range
 _MARGIN = 0.35  # around the runs, for longer intervals, as a fraction of their range
 _BAR_DISTANCE, _MAX_SPREAD = 5.0, 24.0  # points between neighbouring bars at one x, and between the first and the last
 
@@ -127,7 +128,8 @@ def scatter(
 ) -> Figure:
     """Points with intervals. Each name has a colour and a marker, the same in every panel.
 
-    Axes are the same in all panels, and logarithmic if values above 0 span more than a decade.
+    Axes are the same in all panels, and logarithmic if values above 0 span more than a decade. A chance level far below
+    points without lines, where it would compress them, is written into the panel.
 
     Args:
         panels: at least one.
@@ -141,6 +143,10 @@ def scatter(
         raise ValueError("scatter needs at least one panel, and a mark in each")
     names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
     runs = [run for panel in panels for series in panel.series for mark in series.marks for run in mark.runs]
+    lowest, highest = min(y for _, y in runs), max(y for _, y in runs)
+    furthest = lowest - _MAX_CHANCE_DISTANCE * (highest - lowest)
+    if connected or highest == lowest:  # lines may fall to chance
+        furthest = -math.inf
     columns = min(_MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     notes = textwrap.wrap(drawable(note), 128 if columns > 1 else 84)
@@ -152,13 +158,16 @@ def scatter(
                 distance = min(_BAR_DISTANCE, _MAX_SPREAD / len(names)) if connected else 0.0
                 shift = distance * (at - (len(names) - 1) / 2)
                 _draw_series(axes, series, at, connected=connected, distance=distance, shift=shift)
-            if panel.chance is not None:
+            if panel.chance is not None and panel.chance >= furthest:
                 label_level(axes, panel.chance, "chance")
+            elif panel.chance is not None:
+                below: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": small(), "color": COLORS["grey"]}
+                axes.text(1, 0.02, f"chance: {panel.chance:.3g}", transform=axes.transAxes, **below)
             axes.set_title(textwrap.shorten(drawable(panel.title), _TITLE_LETTERS), parse_math=False)
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_visible(False)
         _scale(grid[0, 0], "x", [x for x, _ in runs], log=True, at_values=connected)
-        levels = [panel.chance for panel in panels if panel.chance is not None]
+        levels = [panel.chance for panel in panels if panel.chance is not None and panel.chance >= furthest]
         _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share, whole=1.0 if share else math.inf)
         for at, axes in enumerate(list(grid.flat)[: len(panels)]):
             if at % columns == 0:
@@ -187,7 +196,7 @@ def drawable(text: str) -> str:
 
 def _write(fig: Figure, notes: Sequence[str]) -> None:
     if notes:
-        fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color=COLORS["grey"], parse_math=False)
+        fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=small(), color=COLORS["grey"], parse_math=False)
 
 
 # ── comparison ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tracetorch.plot.style import COLORS
+from tracetorch.plot.style import COLORS, small
 
 Records = Iterable[Mapping[str, Any]]
 
@@ -44,17 +44,21 @@ def label_level(axes: Axes, level: float, label: str) -> None:
     name_right(axes, textwrap.fill(label, 12), level, gap=3)
 
 
-def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black", size: float = 7) -> None:
+def name_right(
+    axes: Axes, name: str, level: float, *, gap: float, color: str = "black", size: float | None = None
+) -> None:
     """Write a name outside the axes at the right end of a line. Args: gap: distance from the axes, in points."""
     axes.annotate(
         name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",
-        fontsize=size, color=color, annotation_clip=False,
+        fontsize=small(), color=color, annotation_clip=False,
     )  # fmt: skip
 
 
 def remark(axes: Axes, text: str) -> None:
     """Write a grey sentence in the middle of an empty panel."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=7, color=COLORS["grey"])
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=small(), color=COLORS["grey"]
+    )
 
 
 def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -7,21 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks
-from tracetorch.plot.meter import HALF_LIVES, running_averages
+from tracetorch.plot.smoothing import default_width, fits, smoothed
 from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, tint
 
 Points = tuple[Sequence[int], Sequence[float]]
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-_HUES = tuple(COLORS[name] for name in ("blue", "orange", "green", "purple", "sky", "black"))
-_MARKERS = {"validation": "o", "test": "D"}
+_HUES = tuple(COLORS[name] for name in ("blue", "green", "purple", "sky", "black"))
+_MARKERS = {"validation": ("o", COLORS["orange"]), "test": ("D", COLORS["vermillion"])}
 _LABELS = {"accuracy": "accuracy (fraction correct)"}
 
 _LAYER_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
@@ -37,14 +36,12 @@ _OTHER_LOOK: tuple[Any, str] = ((0, (2, 1)), "P")
 _MAX_MARKERS = 20
 _MAX_RATIO = 1e3  # ratios of norms are clipped to 1/1000 … 1000
 
-_RETURN_HALF_LIFE = 5  # in records
-
 
 def learning_curves(
     steps: Sequence[int],
     values: Mapping[str, Sequence[float]],
     *,
-    half_lives: Sequence[float] = HALF_LIVES,
+    widths: Sequence[float] | None = None,
     xlabel: str = "updates",
     ylabel: str = "accuracy (fraction correct)",
     reference: float | None = None,
@@ -56,8 +53,9 @@ def learning_curves(
     Args:
         steps: the x of each value, (n,).
         values: a name for each series of n values. Values that are None or not finite are left out.
-        half_lives: of the running averages (`TraceMeter`), in values, drawn from thin to thick. Half-lives longer than
-            the series are left out.
+        widths: of the centred averages (`smoothed`), in the unit of `steps`, drawn from thin to thick. Those shorter
+            than the mean gap between steps, or longer than a third of the series, are left out. None: one average, with
+            a width of about a twentieth of the series.
         xlabel, ylabel: what the axes show, with units.
         reference, reference_label: a level to compare with, such as an ideal observer's accuracy, and its name.
         validation: the steps and the values of held-out evaluations, of equal length.
@@ -69,11 +67,11 @@ def learning_curves(
     evaluations = {} if validation is None else {"validation": _series("validation", *validation)}
     with figure(SINGLE, 2.6) as fig:
         axes = fig.subplots()
-        names, scales = _draw(axes, series, evaluations, half_lives)
+        names, scales = _draw(axes, series, evaluations, widths)
         if reference is not None:
             label_level(axes, reference, reference_label)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        _legends(fig, names, scales)
+        _legends(fig, names, scales, xlabel)
     return fig
 
 
@@ -81,7 +79,7 @@ def learning(
     records: Records,
     *,
     metric: str = "accuracy",
-    half_lives: Sequence[float] = HALF_LIVES,
+    widths: Sequence[float] | None = None,
     reference: float | None = None,
     reference_label: str = "ideal observer",
 ) -> Figure:
@@ -91,8 +89,7 @@ def learning(
         records: dicts such as {"update": 20, "split": "train", "loss": 0.5, "accuracy": 0.8}; "validation" and "test"
             become markers. A record without an "update" or a "split", or with neither number, is ignored.
         metric: key of the right panel.
-        half_lives: as in `learning_curves`, but in updates. Half-lives shorter than the gap between records are left
-            out.
+        widths: as in `learning_curves`, in updates.
         reference, reference_label: a level of the metric to compare with, and its name.
     """
     rows = [row for row in records if "update" in row and "split" in row and ("loss" in row or metric in row)]
@@ -107,8 +104,7 @@ def learning(
                 updates, values = [row["update"] for row in of_split], [row.get(key) for row in of_split]
                 points[split] = _series(split, updates, values)
             evaluations = {split: points.pop(split) for split in list(points) if split in _MARKERS}
-            gap = max(((x[-1] - x[0]) / (len(x) - 1) for x, _ in points.values() if len(x) > 1), default=1.0)
-            new_names, new_scales = _draw(axes, points, evaluations, half_lives, gap)
+            new_names, new_scales = _draw(axes, points, evaluations, widths)
             names |= new_names
             scales |= new_scales
             axes.set(xlabel="updates", ylabel=_LABELS.get(key, key.replace("_", " ")))
@@ -136,17 +132,19 @@ def returns(records: Records) -> Figure:
     with figure(SINGLE, 2.6) as fig:
         axes = fig.subplots()
         blue = COLORS["blue"]
-        is_long = len(rows) > 2 * _RETURN_HALF_LIFE  # the average of a shorter series is mostly its first values
+        span = updates[-1] - updates[1]
+        width = default_width(span, len(rows))
+        is_long = fits(width, span, len(rows))
         thin: dict[str, Any] = {"color": tint(blue, 0.45), "linewidth": 0.7} if is_long else {"color": blue}
         thin["marker"] = "." if len(rows) == 1 else ""
         axes.plot(episodes, mean_returns, **thin)
         handles = [Line2D([], [], **thin, label="during training")]
         if is_long:
-            average = running_averages(torch.tensor(mean_returns, dtype=torch.float64), (_RETURN_HALF_LIFE,))[0]
-            axes.plot(episodes, average.numpy(), color=blue, linewidth=1.6)
-            label = f"its average, half-life {_RETURN_HALF_LIFE} records"
+            average = smoothed(np.array(updates[1:]), np.array(mean_returns), width)
+            axes.plot(episodes, average, color=blue, linewidth=1.6)
+            label = f"its average over ±{width:,g} actions"
             handles.append(Line2D([], [], color=blue, linewidth=1.6, label=label))
-        for split, marker, hue in (("validation", "o", COLORS["orange"]), ("test", "D", COLORS["vermillion"])):
+        for split, (marker, hue) in _MARKERS.items():
             evaluations = [row for row in records if row.get("split") == split and row.get("return") is not None]
             if evaluations:
                 at = np.interp([row["update"] for row in evaluations], updates, [0.0, *episodes])
@@ -215,13 +213,18 @@ def gradient(records: Records) -> Figure:
     return fig
 
 
-def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str = "values") -> None:
-    """Add two legends: the series above the panels, the half-lives of their averages below."""
-    if names:
-        legend(fig, list(names.values()))
-    if scales:
-        title = Line2D([], [], linestyle="none", label=f"half-life ({unit})")
-        legend(fig, [title, *(scales[half_life] for half_life in sorted(scales))], where="lower")
+def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str) -> None:
+    """Add a legend of the series above the panels; with several widths, a legend of these below."""
+    handles = list(names.values())
+    if len(scales) == 1:
+        ((width, average),) = scales.items()
+        average.set_label(f"average over ±{width:,g} {unit}")
+        handles.append(average)
+    if handles:
+        legend(fig, handles)
+    if len(scales) > 1:
+        title = Line2D([], [], linestyle="none", label=f"average over ± ({unit})")
+        legend(fig, [title, *(scales[width] for width in sorted(scales))], where="lower")
 
 
 def _series(name: str, steps: Sequence[int], values: Sequence[float | None]) -> tuple[Array, Array]:
@@ -232,27 +235,27 @@ def _series(name: str, steps: Sequence[int], values: Sequence[float | None]) -> 
     y = np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
     if x.ndim != 1:
         raise ValueError(f"the steps of {name!r} must have shape (n,), got {x.shape}")
-    return x[np.isfinite(y)], y[np.isfinite(y)]
+    kept = np.isfinite(y)
+    order = np.argsort(x[kept], kind="stable")
+    return x[kept][order], y[kept][order]
 
 
 def _draw(
     axes: Axes,
     series: Mapping[str, tuple[Array, Array]],
     evaluations: Mapping[str, tuple[Array, Array]],
-    half_lives: Sequence[float],
-    gap: float = 1.0,
+    widths: Sequence[float] | None,
 ) -> tuple[dict[str, Line2D], dict[float, Line2D]]:
-    """Draw one panel. Args: gap: mean distance between values, in the unit of the half-lives.
-
-    Returns: legend handles of the series and of the half-lives.
-    """
+    """Draw one panel. Returns: legend handles of the series and of the widths."""
     names: dict[str, Line2D] = {}
     scales: dict[float, Line2D] = {}
     for at, (name, (x, y)) in enumerate(series.items()):
         if not len(x):
             continue
         hue, dashes = _HUES[at % len(_HUES)], _DASHES[at % len(_DASHES)]
-        kept = sorted(half_life for half_life in half_lives if 1 <= half_life / gap <= len(x))
+        span = x[-1] - x[0]
+        wanted = [default_width(span, len(x))] if widths is None else widths
+        kept = sorted(width for width in wanted if fits(width, span, len(x)))
         has_markers = not kept and len(x) <= 50
         strength = 1 if not kept else 0.35 if len(series) == 1 else 0.2
         raw = Line2D(
@@ -260,21 +263,23 @@ def _draw(
             markersize=3, zorder=1, rasterized=len(x) > 20_000, label=name,
         )  # fmt: skip
         axes.add_line(raw)
-        averages = running_averages(torch.from_numpy(y), [h / gap for h in kept] or HALF_LIVES).numpy()[: len(kept)]
-        for order, (half_life, average) in enumerate(zip(kept, averages, strict=True)):
+        for order, width in enumerate(kept):
             rank = (order + 1) / len(kept)
             look: dict[str, Any] = {"linewidth": 0.5 + 1.2 * rank, "color": tint(hue, 0.4 + 0.6 * rank)}
-            axes.plot(x, average, **look, linestyle=dashes, zorder=2 + 0.1 * order, label=f"_{name} {half_life:g}")
+            axes.plot(
+                x, smoothed(x, y, width), **look, linestyle=dashes, zorder=2 + 0.1 * order, label=f"_{name} {width:g}"
+            )
             if len(series) > 1:
                 look["color"] = tint(COLORS["grey"], 0.4 + 0.6 * rank)
-            scales[half_life] = Line2D([], [], **look, label=f"{half_life:,g}")
+            scales[width] = Line2D([], [], **look, label=f"{width:,g}")
         average_handle = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
         names[name] = average_handle if kept and len(series) > 1 else raw
     for name, (x, y) in evaluations.items():
         if not len(x):
             continue
-        look = {"marker": _MARKERS.get(name, "o"), "linestyle": "none", "markersize": 4, **RIM}
-        (names[name],) = axes.plot(x, y, color=COLORS["vermillion"], **look, zorder=4, label=name)
+        marker, hue = _MARKERS[name]
+        look = {"color": hue, "marker": marker, "linestyle": "none", "markersize": 4, **RIM}
+        (names[name],) = axes.plot(x, y, **look, zorder=4, label=name, clip_on=False)
     axes.autoscale_view()
     count_axis(axes.xaxis, 5)
     axes.yaxis.set_major_locator(round_ticks(6))

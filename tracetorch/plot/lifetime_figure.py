@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from tracetorch.plot.labels import Records, count_axis, legend, points_of, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
 _MIB = 2**20
-_MAX_COLUMNS = 1000  # of a policy: more than a figure can show
+_MAX_COLUMNS = 150  # of a policy: each is wide enough to be seen, and a mean of enough decisions
 _MAX_REVERSALS = 200  # more lines would fill the panel
 
 
 def lifetime(records: Records) -> Figure:
     """Running averages of reward or accuracy, a line for each half-life; memory in use; lines at reversals.
+
+    Half-lives longer than a third of the lifetime are left out, except the shortest.
 
     Args: records: as in `metrics.jsonl`, with the splits "train" (with keys such as "average_200") and "switch".
         Values that are None or not finite are left out; if the memory is unknown, its panel is left out.
@@ -35,6 +35,7 @@ def lifetime(records: Records) -> Figure:
     half_lives = sorted({int(match[1]) for match in matches if match})
     if not half_lives:
         raise ValueError('lifetime needs records with the split "train" and keys such as "average_200"')
+    half_lives = half_lives[:1] + [half_life for half_life in half_lives[1:] if 3 * half_life <= rows[-1]["update"]]
     updates, memory = points_of(rows, "memory_bytes")
     with figure(DOUBLE, 3.3 if memory else 2.4) as fig:
         heights = [3, 1] if memory else [1]
@@ -101,7 +102,7 @@ def recovery(records: Records) -> Figure:
 
 
 def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
-    """The share of each action over a lifetime as strength of colour; its mean score as hue, red (low) to blue (high).
+    """How often each action was chosen over a lifetime, and its mean score; grey where it was never chosen.
 
     Args:
         records: as in `metrics.jsonl`, with the split "train" and keys such as "taken_0" and "paid_0": the share of an
@@ -118,26 +119,31 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
     every = -(-len(rows) // _MAX_COLUMNS)
     groups = [slice(start, start + every) for start in range(0, len(rows), every)]
     share = np.stack([taken[group].mean(axis=0) for group in groups])
-    mean_score = np.stack([(taken[group] * paid[group]).sum(axis=0) for group in groups])
-    mean_score = mean_score / np.maximum(np.stack([taken[group].sum(axis=0) for group in groups]), 1e-12)
-    is_taken = taken > 0
-    low, high = float(paid[is_taken].min(initial=0.0)), float(paid[is_taken].max(initial=1.0))
-    blueness = ((mean_score - low) / max(high - low, 1e-12))[..., None]
-    hue = blueness * np.array(to_rgb(COLORS["blue"])) + (1 - blueness) * np.array(to_rgb(COLORS["vermillion"]))
-    strength = (share / max(float(share.max()), 1e-12))[..., None]
+    total = np.stack([(taken[group] * paid[group]).sum(axis=0) for group in groups])
+    times = np.stack([taken[group].sum(axis=0) for group in groups])
+    score = np.divide(total, times, out=np.full(total.shape, np.nan), where=times > 0)
+    low, high = min(0.0, np.nanmin(score)), max(1.0, np.nanmax(score))
     edges = [0.0, *(float(rows[min(group.stop, len(rows)) - 1]["update"]) for group in groups)]
-    with figure(DOUBLE, 0.9 + 0.22 * actions) as fig:
-        axes = fig.subplots()
-        mesh = axes.pcolormesh(edges, np.arange(actions + 1) - 0.5, (1 - strength * (1 - hue)).transpose(1, 0, 2))
-        mesh.set_rasterized(True)
-        axes.set(ylim=(actions - 0.5, -0.5), ylabel="action")
-        axes.set_yticks(range(actions), labels=names)
-        lines, score = _mark_switches([axes], _switches(records)), _score_name(rows)
-        _over_decisions(axes, rows)
-        shades = {high: to_rgb(COLORS["blue"]), low: to_rgb(COLORS["vermillion"])}
-        shades[(low + high) / 2] = tuple(np.mean(list(shades.values()), axis=0))
-        levels = [Patch(color=shades[level], label=f"{score} {level:g}") for level in sorted(shades, reverse=True)]
-        legend(fig, [*levels, Patch(color=tint(COLORS["blue"], 0.2), label="rarely chosen"), *lines])
+    name = _score_name(rows)
+    with figure(DOUBLE, 0.9 + 2 * (0.2 + 0.2 * actions)) as fig:
+        panels = list(fig.subplots(2, sharex=True))
+        options: dict[str, Any] = {"rasterized": True, "shading": "flat"}
+        shown = ((100 * share, (0, 100), "Blues", "chosen (%)"), (score, (low, high), "cividis", f"mean {name}"))
+        for axes, (values, limits, colors, label) in zip(panels, shown, strict=True):
+            axes.set_facecolor(tint(COLORS["grey"], 0.4))
+            mesh = axes.pcolormesh(
+                edges, np.arange(actions + 1) - 0.5, values.T, cmap=colors, vmin=limits[0], vmax=limits[1], **options
+            )
+            bar = fig.colorbar(mesh, ax=axes, pad=0.01, label=label, aspect=8)
+            bar.outline.set_visible(False)
+            bar.locator = round_ticks(3)
+            axes.set(ylim=(actions - 0.5, -0.5), ylabel="action")
+            axes.set_yticks(range(actions), labels=names)
+        lines = _mark_switches(panels, _switches(records), "black")
+        _over_decisions(panels[-1], rows)
+        fig.align_ylabels(panels)
+        if lines:
+            legend(fig, lines)
     return fig
 
 
@@ -163,11 +169,11 @@ def _switches(records: Records) -> list[int]:
     return sorted(recorded | {row["last_switch"] for row in _rows_of(records, "train") if row.get("last_switch")})
 
 
-def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line2D]:
+def _mark_switches(panels: Sequence[Axes], switches: Sequence[int], color: str = "grey") -> list[Line2D]:
     """Draw vertical lines at reversals in all panels. Returns: the legend handle."""
     if not 0 < len(switches) <= _MAX_REVERSALS:
         return []
-    look: dict[str, Any] = {"color": COLORS["grey"], "linewidth": 0.6, "linestyle": (0, (3, 2))}
+    look: dict[str, Any] = {"color": COLORS[color], "linewidth": 0.6, "linestyle": (0, (3, 2))}
     for axes in panels:
         for at in switches:
             axes.axvline(at, **look, zorder=1.5)

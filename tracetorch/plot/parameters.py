@@ -19,7 +19,7 @@ from tracetorch import constrain
 from tracetorch.nn import Layer, Sequential
 from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.labels import legend, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small
 
 _BINS = 40
 _FINE_DECAYS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
@@ -142,7 +142,7 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
         axes.set_xlim((min(0, 2 * finite[0]), max(0, 2 * finite[0])) if finite[0] else (-1, 1))
         _line(axes, finite[0], f"{finite[0]:.3g}", color)
         return
-    counts, edges = np.histogram(finite, min(_BINS, 2 * math.isqrt(len(finite))) if edges is None else edges)
+    counts, edges = np.histogram(finite, min(_BINS, max(5, math.isqrt(len(finite)))) if edges is None else edges)
     look: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"} if outline else {"fill": True}
     axes.stairs(100 * counts / len(finite), edges, color=COLORS[color], **look)
     axes.set_ylabel("share (%)")
@@ -153,7 +153,7 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
 
 def _note_not_finite(axes: Axes, count: int) -> None:
     if count:
-        axes.set_title(f"{count:,} not finite", loc="right", fontsize=7, color=COLORS["vermillion"])
+        axes.set_title(f"{count:,} not finite", loc="right", fontsize=small(), color=COLORS["vermillion"])
 
 
 def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = False, left: bool = False) -> None:
@@ -161,7 +161,7 @@ def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = Fals
     axes.axvline(at, color=COLORS[color], linewidth=1.5, linestyle="--" if outline else "-")
     axes.annotate(
         label, (at, 0.85), xycoords=axes.get_xaxis_transform(), xytext=(-3 if left else 3, 0),
-        textcoords="offset points", va="center", ha="right" if left else "left", fontsize=7,
+        textcoords="offset points", va="center", ha="right" if left else "left", fontsize=small(),
     )  # fmt: skip
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

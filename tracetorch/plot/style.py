@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.mathtext import MathTextParser
 
-from tracetorch.files import write_whole, writing
+from tracetorch.files import MOST_CONFIG_BYTES, read_text, write_whole, writing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
+
+FORMATS = ("png", "svg", "pdf")
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 _ASPECT_PASSES = 3  # layout passes for panels of fixed aspect, whose boxes shrink; others need one
 
@@ -38,7 +49,7 @@ COLORS = {
 """The palette of Okabe and Ito (2008), and a grey for secondary elements."""
 
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same on every machine; its digits align
+    "font.family": ["DejaVu Sans", "sans-serif"],  # the first comes with matplotlib: a figure is the same everywhere
     "font.size": 8,
     "mathtext.fontset": "dejavusans",
     "text.usetex": False,  # LaTeX may not be installed, and would give other bytes
@@ -76,20 +87,105 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "savefig.dpi": 200,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text, which an editor can change and a reader can search
+    "pdf.fonttype": 42,  # TrueType, which publishers ask for
     "svg.hashsalt": "tracetorch",  # without it, names in an SVG are random
 }
 """matplotlib's rcParams for a paper figure: at least 7 pt, thin axes on two sides, no frame around a legend."""
+
+_FIXED = {"figure.figsize", "figure.autolayout", "figure.constrained_layout.use", "savefig.bbox", "savefig.format"}
+_FIXED |= {"svg.hashsalt", "backend", "interactive"}
+"""Settings of a style file that are ignored: they would change the width, or the bytes of the same figure."""
 
 RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 """A thin white edge, for markers that may overlap."""
 
 
+class _Look(NamedTuple):
+    width: float | None = None
+    title: str | None = None
+    style: Mapping[Any, Any] = STYLE
+
+
+_AS_IT_IS = _Look()
+_look: ContextVar[_Look] = ContextVar("look", default=_AS_IT_IS)
+
+
+@contextmanager
+def look(*, width: float | None = None, style: str | Path | None = None, title: str | None = None) -> Iterator[None]:
+    """Change all figures that are made in the block.
+
+    Args:
+        width: in inches, such as 3.4 for one column and 7 for two; None: that of each figure. Panels of a fixed shape,
+            such as images, change their height too; others keep it.
+        style: a style file of matplotlib (`axes.labelsize: 9`), on top of `STYLE`. A font size alone scales all text.
+            Colours that tell lines apart, and their widths, stay.
+        title: above each figure; None: no title.
+    Raises: ValueError for a width outside of 1 to 30 inches, a setting that matplotlib does not know, or mathematics in
+        a title that it cannot read; OSError for a file that cannot be read.
+    Example:
+        >>> with look(width=7, title="One trial"), figure() as fig:
+        ...     line = fig.subplots().plot([0, 1], [0, 1])
+        >>> float(fig.get_figwidth())
+        7.0
+    """
+    if width is not None and not 1 <= width <= 30:
+        raise ValueError(
+            f"a width of {width:g} inches is not between 1 and 30; one column of a paper has 3.4, two have 7"
+        )
+    try:
+        MathTextParser("path").parse(title or "")
+    except ValueError as error:
+        raise ValueError(f"the title {title!r} is not what matplotlib can draw: {str(error).split(': ')[-1]}") from None
+    before = _look.set(_Look(width, title, STYLE if style is None else _read_style(Path(style))))
+    try:
+        yield
+    finally:
+        _look.reset(before)
+
+
+def _read_style(path: Path) -> dict[Any, Any]:
+    """`STYLE` with the settings of a style file on top. Raises: as `look`."""
+    found: dict[Any, Any] = {}
+    for number, line in enumerate(read_text(path, MOST_CONFIG_BYTES).splitlines(), start=1):
+        setting = _without_comment(line)
+        if not setting:
+            continue
+        key, colon, value = (part.strip() for part in setting.partition(":"))
+        where = f"{path}, line {number}"
+        if not colon:
+            raise ValueError(f"{where}: expected KEY: VALUE, such as font.size: 9, got {setting!r}")
+        if key not in matplotlib.rcParams:
+            close = get_close_matches(key, list(matplotlib.rcParams), 1)
+            raise ValueError(
+                f"{where}: matplotlib has no setting {key!r}" + (f"; {close[0]!r} is close" if close else "")
+            )
+        try:
+            checked: Any = matplotlib.RcParams({key: value.removeprefix('"').removesuffix('"')})
+            found[key] = checked[key]
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    found = {key: value for key, value in found.items() if key not in _FIXED}
+    scale = found.get("font.size", STYLE["font.size"]) / STYLE["font.size"]
+    sizes = {key: scale * value for key, value in STYLE.items() if key.endswith(("labelsize", "titlesize", "fontsize"))}
+    return STYLE | sizes | found
+
+
+def _without_comment(line: str) -> str:
+    """A line up to the first # outside of quotes."""
+    for at, character in enumerate(line):
+        if character == "#" and line[:at].count('"') % 2 == 0:
+            return line[:at].strip()
+    return line.strip()
+
+
 class StyledFigure(Figure):
-    """A figure that is also *drawn* with `STYLE`: matplotlib makes some ticks only when it draws."""
+    """A figure that is also *drawn* with its style: matplotlib makes some ticks only when it draws."""
+
+    style: Mapping[Any, Any] = STYLE
 
     def draw(self, renderer: RendererBase) -> None:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(dict(self.style)):
             super().draw(renderer)
 
 
@@ -98,44 +194,68 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
     """A new figure, with the style active in the block; pyplot is not used.
 
     The layout is fixed at the end of the block: later passes would move the panels slightly, and files would differ.
-    For a new layout after a change, call `fig.set_layout_engine("constrained")`.
+    For a new layout after a change, call `fig.set_layout_engine("constrained")`. `look` changes width and style.
 
     Args: width, height: in inches.
     Example:
         >>> with figure() as fig:
         ...     line = fig.subplots().plot([0, 1], [0, 1])
     """
-    with matplotlib.rc_context(STYLE):
+    wanted = _look.get()
+    with matplotlib.rc_context(dict(wanted.style)):
         engine = ConstrainedLayoutEngine()
-        fig = StyledFigure(figsize=(width, height), layout=engine)
+        fig = StyledFigure(figsize=(wanted.width or width, height), layout=engine)
+        fig.style = wanted.style
         yield fig
-        for _ in range(1 if all(axes.get_aspect() == "auto" for axes in fig.axes) else _ASPECT_PASSES):
+        has_shape = any(axes.get_aspect() != "auto" for axes in fig.axes)
+        if has_shape and wanted.width:
+            fig.set_figheight(fig.get_figheight() * wanted.width / width)
+        if wanted.title:
+            _add_title(fig, wanted.title)
+        for _ in range(_ASPECT_PASSES if has_shape else 1):
             engine.execute(fig)
         fig.set_layout_engine(None)  # with "none" instead of None, each file is drawn twice
 
 
-def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
+def small() -> Any:
+    """The size of small text, such as ticks, in the present style."""
+    return matplotlib.rcParams["legend.fontsize"]
+
+
+def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg")) -> tuple[Path, ...]:
     """Write `path`.png (200 dpi) and `path`.svg, without a date: the same figure gives the same bytes.
 
-    Both are drawn first. Then each is written under another name and renamed, so that no file is incomplete.
+    All are drawn first. Then each is written under another name and renamed, so that no file is incomplete.
 
-    Args: path: without a suffix; a dot in the name is kept. Missing folders are made.
-    Returns: the two paths.
-    Raises: files.WriteError if a file cannot be written.
+    Args: path: without a suffix; a dot in the name is kept. Missing folders are made. formats: of `FORMATS`.
+    Returns: the paths.
+    Raises: ValueError for another format; files.WriteError if a file cannot be written.
     """
     path = Path(path)
     content_of = {}
-    with matplotlib.rc_context(STYLE):
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+    style = fig.style if isinstance(fig, StyledFigure) else STYLE
+    with matplotlib.rc_context(dict(style)):
+        for kind in formats:
+            if kind not in FORMATS:
+                raise ValueError(f"a figure is written as {', '.join(FORMATS)}, got {kind!r}")
             buffer = io.BytesIO()
-            fig.savefig(buffer, format=kind, dpi=STYLE["savefig.dpi"], metadata=metadata)
+            fig.savefig(buffer, format=kind, dpi=style["savefig.dpi"], metadata=_METADATA[kind])
             content_of[path.with_name(f"{path.name}.{kind}")] = buffer.getvalue()
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
         for target, content in content_of.items():
             write_whole(target, content)
-    png, svg = content_of
-    return png, svg
+    return tuple(content_of)
+
+
+def _add_title(fig: Figure, title: str) -> None:
+    """Add a title above everything else, the legend included: the figure grows by its height."""
+    fig.set_figheight(fig.get_figheight() + 0.2)
+    if fig.legends:  # the first is above the panels, in the place of a title
+        fig.legends[0].set_title(title, prop=FontProperties(size=matplotlib.rcParams["font.size"]))
+        fig.legends[0].set_alignment("left")
+    else:
+        fig.suptitle(title, x=0.01, ha="left", fontsize=matplotlib.rcParams["font.size"])
 
 
 def tint(color: str, strength: float) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_trials
 from tracetorch.plot.labels import label_level, legend, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
 
 _MIN_LOG_RATIO = 10  # ratio of the largest to the smallest value from which an axis is logarithmic
 _ROTATION: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -243,5 +243,5 @@ def _map(
     for y, row in enumerate(texts or []):
         for x, text in enumerate(row):
             is_light = values[y, x] > 0.48 * (limits[1] - limits[0]) + limits[0]
-            axes.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if is_light else "white")
+            axes.text(x, y, text, ha="center", va="center", fontsize=small(), color="black" if is_light else "white")
     return image

@@ -94,8 +94,8 @@ class CueAccumulation(DrawnTask):
         xlabel = "cues on the right − cues on the left"
         return {"psychometric": plot.psychometric(trials["surplus"], trials["prediction"] == 1, xlabel=xlabel)}
 
-    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        batch, _ = super().example()
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        batch, _ = super().example(trial)
         end = self.cues * self.interval_steps
         return batch, {"cues": (0, end), "delay": (end, self.recall_from), "recall": (self.recall_from, self.steps)}
 

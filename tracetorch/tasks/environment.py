@@ -12,7 +12,7 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor
 from tracetorch.renamed import RefusesFormerReset
-from tracetorch.tasks.task import BaseTask, Trials, first_sample
+from tracetorch.tasks.task import BaseTask, Trials, one_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
 """`choose(xs, begins)` returns the action in each environment, (num_envs,), for its observation.
@@ -87,9 +87,15 @@ class Environment(BaseTask, RefusesFormerReset):
             columns that `summary` and `figures` need. No columns if nothing is held out in this split.
         """
 
-    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
-        """Return one observation to draw, (steps, 1, input_size), and its named intervals (start, stop, in steps)."""
-        return first_sample(self.observe()), {}
+    def example(self, trial: int = 0) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        """Return an observation to draw, (steps, 1, input_size), and its named intervals (start, stop, in steps).
+
+        Args: trial: the number of an environment.
+        Raises: ValueError for a number that no environment has.
+        """
+        if not 0 <= trial < self.num_envs:
+            raise ValueError(f"there are {self.num_envs} environments, 0 to {self.num_envs - 1}, got trial {trial}")
+        return one_sample(self.observe(), trial), {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all environments and statistics of the observations, as tensors and plain values.

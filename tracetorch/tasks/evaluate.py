@@ -105,7 +105,7 @@ class Activity(NamedTuple):
     """The activity of a network, step by step."""
 
     layers: dict[str, Tensor]  # "input" and the output of every layer for the first sample, (steps, neurons) each
-    membrane: Tensor  # of the first layer for the first sample, (steps, neurons)
+    membranes: list[Tensor]  # of every layer for the first sample, (steps, neurons) each
     output: Tensor  # of the last layer, (steps, batch, outputs)
 
 
@@ -113,25 +113,27 @@ class Activity(NamedTuple):
 def watch(net: Sequential, xs: Tensor) -> Activity:
     """Run a network step by step, and record the activity of all its layers."""
     layer_values: list[list[Tensor]] = [[] for _ in range(len(net) + 1)]
-    membranes, outputs = [], []
+    membranes: list[list[Tensor]] = [[] for _ in net]
+    outputs = []
     for x in xs:
         values = [x]
         for layer in net:
             values.append(layer(as_input(layer, values[-1], 1)))
         for steps, value in zip(layer_values, values, strict=True):
             steps.append(value[0].flatten())
-        membranes.append(net[0].own_state(len(x)).of_sample(0))
+        for steps, layer in zip(membranes, net, strict=True):
+            steps.append(layer.own_state(len(x)).of_sample(0))
         outputs.append(values[-1])
     names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
     layers = {name: torch.stack(steps).cpu() for name, steps in zip(names, layer_values, strict=True)}
-    return Activity(layers, torch.stack(membranes).cpu(), torch.stack(outputs))
+    return Activity(layers, [torch.stack(steps).cpu() for steps in membranes], torch.stack(outputs))
 
 
 class Episode(NamedTuple):
     """Activity and actions of one environment. A step is a time step of the network; a decision takes several."""
 
     layers: dict[str, Tensor]  # as in `Activity`
-    membrane: Tensor  # as in `Activity`
+    membranes: list[Tensor]  # as in `Activity`
     policy: Tensor  # the probabilities of the actions, (decisions, actions)
     action: Tensor  # (decisions,)
     ended: bool  # whether the episode ended, not just the recording
@@ -179,5 +181,5 @@ def record_episode(
     finally:
         net.load_state(saved)
     layers = {name: torch.cat([activity.layers[name] for activity in activities]) for name in activities[0].layers}
-    membrane = torch.cat([activity.membrane for activity in activities])
-    return Episode(layers, membrane, torch.stack(policies), torch.stack(actions), ended)
+    membranes = [torch.cat(parts) for parts in zip(*(activity.membranes for activity in activities), strict=True)]
+    return Episode(layers, membranes, torch.stack(policies), torch.stack(actions), ended)

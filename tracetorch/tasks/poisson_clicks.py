@@ -179,8 +179,8 @@ class PoissonClicks(DrawnTask):
             figures["delay"] = plot.accuracy_curve(trials["delay"], correct, ideal=best, xlabel="delay (s)")
         return figures
 
-    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        batch, _ = super().example()
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        batch, _ = super().example(trial)
         stimulus, delay = (round(float(batch.conditions[name]) / self.dt) for name in ("duration", "delay"))
         end = self.cue_from - delay
         marks = {"clicks": (end - stimulus, end), "delay": (end, self.cue_from), "cue": (self.cue_from, self.steps)}

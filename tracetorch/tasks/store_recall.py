@@ -94,8 +94,8 @@ class StoreRecall(DrawnTask):
         distractors, correct = trials["distractors"], trials["accuracy"] > 0
         return {"distractors": plot.accuracy_curve(distractors, correct, xlabel="intervals between store and recall")}
 
-    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        batch, _ = super().example()
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        batch, _ = super().example(trial)
         store = self.intervals - 2 - int(batch.conditions["distractors"])
         commands = {"store": store, "recall": self.intervals - 1}
         return batch, {name: (n * self.interval_steps, (n + 1) * self.interval_steps) for name, n in commands.items()}

@@ -139,15 +139,18 @@ class Task(BaseTask):
         del number
         return 0
 
-    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        """Return a batch of one trial to draw, and its named intervals (start, stop, in steps)."""
-        batch = next(self.eval_batches("test"))
-        xs = first_sample(batch.xs)
-        conditions = {name: value[:1] for name, value in batch.conditions.items()}
-        if not isinstance(batch, CountedBatch):
-            return Batch(xs, batch.target[:1], conditions), {}
-        target = batch.target[:, :1] if batch.at_steps else batch.target[:1]
-        return CountedBatch(xs, target, conditions, batch.counted[:, :1], at_steps=batch.at_steps), {}
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        """Return a test trial to draw, as a batch of one, and its named intervals (start, stop, in steps).
+
+        Raises: ValueError for a number that no test trial has.
+        """
+        count = 0
+        for batch in self.eval_batches("test"):
+            at, size = trial - count, batch.xs.shape[0]
+            if 0 <= at < size:
+                return _one_trial(batch, at), {}
+            count += size
+        raise ValueError(f"the test has {count:,} trials, 0 to {count - 1:,}, got trial {trial:,}")
 
 
 class DrawnTask(Task):
@@ -206,6 +209,16 @@ def has_classes(target: Tensor) -> bool:
     return target.ndim == 1 and not target.is_floating_point()
 
 
+def _one_trial(batch: Batch, at: int) -> Batch:
+    """Return a batch of one of its trials."""
+    rows = slice(at, at + 1)
+    xs, conditions = one_sample(batch.xs, at), {name: value[rows] for name, value in batch.conditions.items()}
+    if not isinstance(batch, CountedBatch):
+        return Batch(xs, batch.target[rows], conditions)
+    target = batch.target[:, rows] if batch.at_steps else batch.target[rows]
+    return CountedBatch(xs, target, conditions, batch.counted[:, rows], at_steps=batch.at_steps)
+
+
 def classified(output: Tensor, target: Tensor) -> Trials:
     """Return the columns target, prediction (the class with the largest output) and accuracy (1 if they agree)."""
     prediction = output.argmax(dim=-1)
@@ -260,14 +273,14 @@ def whole_at_least(least: int, **values: int) -> None:
         at_least(least, **{name: whole(value, name)})
 
 
-def first_sample(xs: Stream) -> Stream:
-    """Return a stream of the first sample of a batch alone, (steps, 1, channels)."""
-    return Stream(partial(_first_sample, xs), xs.steps, (1, xs.shape[1]))
+def one_sample(xs: Stream, at: int = 0) -> Stream:
+    """Return a stream of one sample of a batch, (steps, 1, channels)."""
+    return Stream(partial(_one_sample, xs, at), xs.steps, (1, *xs.shape[1:]))
 
 
 def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
     return values[start:stop]
 
 
-def _first_sample(xs: Stream, start: int, stop: int) -> Tensor:
-    return xs[start:stop].dense()[:, :1]
+def _one_sample(xs: Stream, at: int, start: int, stop: int) -> Tensor:
+    return xs[start:stop].dense()[:, at : at + 1]

@@ -160,8 +160,8 @@ class Blocks(WrappingTask, Task):
     def score(self, output: Tensor, batch: Batch) -> Trials:
         return self.task.score(output, batch)
 
-    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        return self.task.example()
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        return self.task.example(trial)
 
 
 def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
@@ -241,8 +241,8 @@ class Reversal(WrappingTask, Environment):
         """As `Environment.test`, with the present meaning of the actions."""
         return self.environment.test(lambda xs, begins: self._translated(choose(xs, begins)), split)
 
-    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
-        return self.environment.example()
+    def example(self, trial: int = 0) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        return self.environment.example(trial)
 
     def state_dict(self) -> dict[str, Any]:
         return {"acts": self._num_acts, "environment": self.environment.state_dict()}
@@ -333,8 +333,8 @@ class RewardedTask(WrappingTask, Environment):
             columns.append({"return": reward} | self.task.score(chosen, batch))
         return {name: torch.cat([part[name] for part in columns]).cpu() for name in (columns[0] if columns else ())}
 
-    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
-        batch, marks = self.task.example()
+    def example(self, trial: int = 0) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        batch, marks = self.task.example(trial)
         return batch.xs, marks
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -127,6 +127,47 @@ class Drawn(NamedTuple):
     failed: dict[str, str]  # the reason, by the name of a figure or of a group of figures
 
 
+class View(NamedTuple):
+    """Which figures to draw, what those of activity show, and the format of the files."""
+
+    figures: Collection[str] = ()  # their names; none for all
+    layer: int | None = None  # None: all
+    neurons: tuple[int, ...] = ()  # of the layer; none for a choice of those that are active
+    trial: int = 0  # of the test
+    formats: Sequence[str] = ("png", "svg")
+
+    @property
+    def shows_part(self) -> bool:
+        return self != View(self.figures, formats=self.formats)
+
+    def file_name(self, figure: str) -> str:
+        """The name of a file: a figure of a part does not replace the figure that the run has drawn."""
+        if not self.shows_part or figure not in OF_ACTIVITY:
+            return figure
+        layer = "" if self.layer is None else f"_layer{self.layer}"
+        neurons = f"_neurons{'-'.join(map(str, self.neurons))}" if self.neurons else ""
+        return f"{figure}{layer}{neurons}_trial{self.trial}"
+
+
+OF_ACTIVITY = ("raster", "membrane")
+"""Figures that show layers, neurons and a trial."""
+_MEMBERS = {
+    "learning": ("gradient",),
+    "raster": ("membrane",),
+    "returns": ("episode",),
+    "lifetime": ("policy", "recovery"),
+}
+"""Further figures of a group, by its name."""
+
+
+class ViewError(ValueError):
+    """A run has no such figure, layer, neuron or trial."""
+
+    def __init__(self, message: str, name: str = "", known: Sequence[str] = ()):
+        super().__init__(message)
+        self.name, self.known = name, known  # of a figure
+
+
 def _warn(run: runs.Run, drawn: Drawn) -> None:
     """Warn of failed figures, which do not make a trained and tested run fail."""
     for name, why in drawn.failed.items():
@@ -141,13 +182,14 @@ def draw(
     *,
     policy: Policy | None = None,
     window: int | None = None,
+    view: View = View(),  # noqa: B008 — immutable
 ) -> Drawn:
     """Draw a run's figures from the files in its folder; if one fails, the others are still drawn.
 
     Args:
         trials: of the test; None leaves out their figures.
         policy, window: as of `record_episode`, to draw an episode of an environment; no policy, no episode.
-    Raises: WriteError if a figure is drawn and cannot be written.
+    Raises: WriteError if a figure is drawn and cannot be written; ViewError, before anything is written.
     """
     records = folder.records()
 
@@ -163,13 +205,14 @@ def draw(
             f"of {type(task).__name__}": lambda: {} if trials is None else task.figures(trials),
             "lifetime": lambda: figures_of_life(records, task.output_names),
             "returns": lambda: _of_episodes(records, net, task, policy, window),
-            "raster": lambda: _of_example(net, task),
+            "raster": lambda: _of_example(net, task, view),
             "receptive_fields": lambda: _of_weights(net, task),
         },
+        view,
     )
 
 
-def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
+def draw_without_task(folder: runs.RunFolder, net: Sequential, view: View = View()) -> Drawn:  # noqa: B008
     """Draw the figures of `draw` that do not need the task: learning curves, parameters and lifetime."""
     records = folder.records()
     summary = folder.facts().get("summary")
@@ -183,6 +226,7 @@ def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
             "parameters": lambda: {"parameters": plot.distributions(net)},
             "lifetime": lambda: figures_of_life(records, None),
         },
+        view,
     )
 
 
@@ -191,17 +235,35 @@ def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
     _warn(run, _save(run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)}))
 
 
-def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figure]]]) -> Drawn:
+def _save(
+    folder: runs.RunFolder,
+    groups: dict[str, Callable[[], dict[str, Figure]]],
+    view: View = View(),  # noqa: B008
+) -> Drawn:
     """Draw groups of figures, one function each, and save them; of figures with the same name, save the last."""
     figures: dict[str, Figure] = {}
     drawn = Drawn([], {})
+    wanted = set(view.figures)
     for name, make in groups.items():
-        with _collecting_errors(drawn.failed, name):
-            figures |= make()
+        if not wanted or name.startswith("of ") or wanted & {name, *_MEMBERS.get(name, ())}:
+            with _collecting_errors(drawn.failed, name):
+                figures |= make()
+    if missing := sorted(wanted - figures.keys() - drawn.failed.keys()):
+        known = {*figures}
+        for make in groups.values():
+            with suppress(Exception):
+                known |= make().keys()
+        reasons = "".join(f"; no figure {name}: {why}" for name, why in drawn.failed.items())
+        raise ViewError(f"this run has no figure {printable(missing[0], 80)!r}{reasons}", missing[0], sorted(known))
+    for name in [name for name in drawn.failed if wanted and name.startswith("of ")]:
+        del drawn.failed[name]  # it has none of the wanted figures
     for name, figure in figures.items():
-        with _collecting_errors(drawn.failed, name):
-            plot.save(figure, folder.plot(name))
-            drawn.names.append(name)
+        if wanted and name not in wanted:
+            continue
+        file = view.file_name(name)
+        with _collecting_errors(drawn.failed, file):
+            plot.save(figure, folder.plot(file), view.formats)
+            drawn.names.append(file)
     return drawn
 
 
@@ -209,7 +271,7 @@ def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figur
 def _collecting_errors(failed: dict[str, str], name: str) -> Iterator[None]:
     try:
         yield
-    except WriteError:
+    except (WriteError, ViewError):
         raise
     except (Exception, SystemExit) as error:
         failed[printable(name)] = sentence(error)
@@ -238,7 +300,7 @@ def _of_episodes(
         hidden = dict(list(played.layers.items())[:-1])  # the policy shows the readout
         figures["episode"] = plot.episode(
             hidden,
-            played.membrane,
+            played.membranes[0],
             getattr(net[0].neuron, "threshold", None),
             played.policy,
             played.action,
@@ -255,31 +317,45 @@ def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
     return last is not None and 0 < last["episodes"] < last["update"] * num_envs
 
 
-def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
-    figures = {}
-    example, marks = task.example()
+def _of_example(net: Sequential, task: Task | Environment, view: View) -> dict[str, Figure]:
+    """The figures of the network's activity in one trial."""
+    if view.layer is not None and not 0 <= view.layer < len(net):
+        raise ViewError(f"the network has {len(net)} layers, 0 to {len(net) - 1}, got layer {view.layer}")
+    try:
+        example, marks = task.example(view.trial) if view.trial else task.example()
+    except ValueError as error:
+        raise ViewError(str(error)) from error
     xs = example.xs if isinstance(example, Batch) else example
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
     net.reset()
-    layers, membrane, output = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
+    values, membranes, output = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
     net.reset()
+    names = list(values)[1:]  # without the input
+    shown = range(len(net)) if view.layer is None else [view.layer]
+    for at in shown if view.neurons else ():
+        count = values[names[at]].shape[1]
+        if missing := [neuron for neuron in view.neurons if not 0 <= neuron < count]:
+            raise ViewError(f"layer {at} has {count:,} neurons, 0 to {count - 1:,}, got neuron {missing[0]}")
+    options: dict[str, Any] = {"dt": task.dt, "marks": marks}
+    chosen: dict[str, Any] = {"neurons": view.neurons} if view.neurons else {}
+    layers = values if view.layer is None else {names[view.layer]: values[names[view.layer]]}
+    readout = None
+    if not net[-1].neuron.spiking and names[-1] in layers and not view.neurons:
+        readout = names[-1], values[names[-1]]
+        layers = {name: value for name, value in layers.items() if name != names[-1]}
+    recorded = {}
+    for at in shown:
+        threshold = getattr(net[at].neuron, "threshold", None)
+        spikes = values[names[at]] if net[at].neuron.spiking else None
+        recorded[names[at]] = plot.Membrane(membranes[at], spikes, None if threshold is None else threshold.detach())
+    most: dict[str, Any] = {"neurons": 4 if len(recorded) == 1 else 2}
+    figures = {
+        "raster": plot.raster(layers, readout=readout, names=task.output_names, **(options | chosen)),
+        "membrane": plot.membranes(recorded, **(options | (chosen or most))),
+    }
     if isinstance(example, CountedBatch) and example.at_steps:
         figures["traces"] = _of_steps(task, example, output[:, 0])
-    spikes = {name: values for name, values in layers.items() if _are_spikes(values)}
-    last = list(layers)[-1]
-    if spikes:
-        readout = None if last in spikes else (last, layers[last])
-        figures["raster"] = plot.raster(spikes, dt=task.dt, marks=marks, readout=readout, names=task.output_names)
-    threshold = getattr(net[0].neuron, "threshold", None)
-    if threshold is not None:
-        figures["membrane"] = plot.membrane(membrane, list(layers.values())[1], threshold.detach().cpu(), dt=task.dt)
     return figures
-
-
-def _are_spikes(values: Tensor) -> bool:
-    """Whether values are 0 or 1, or sparse counts of events."""
-    is_binary = bool(((values == 0) | (values == 1)).all())
-    return is_binary or bool(((values >= 0) & (values == values.round())).all() and (values == 0).float().mean() > 0.5)
 
 
 def _of_steps(task: Task | Environment, example: CountedBatch, output: Tensor) -> Figure:
