@@ -102,3 +102,17 @@ def test_episodes_of_one_decision_are_not_long():
     assert has_long_episodes([{"update": 10, "episodes": 7}], 2)
     assert not has_long_episodes([{"update": 10, "episodes": 20}], 2)
     assert not has_long_episodes([{"update": 10, "episodes": 0}, {"split": "test"}], 2)
+
+
+def test_the_trial_to_draw_is_the_row_of_that_number():
+    task = PoissonClicks(duration=[0.2], test_trials=7)
+    task.eval_batch_size = 3
+    batches = list(task.eval_batches("test"))
+    inputs, targets = torch.cat([xs.dense() for xs, *_ in batches], dim=1), torch.cat([b.target for b in batches])
+    for trial in (0, 2, 3, 6):
+        example, marks = task.example(trial)
+        assert torch.equal(example.xs.dense(), inputs[:, trial : trial + 1]) and "clicks" in marks
+        assert torch.equal(example.target, targets[trial : trial + 1])
+    for trial in (-1, 7):
+        with pytest.raises(ValueError, match="the test has 7 trials, 0 to 6, got trial"):
+            task.example(trial)
