@@ -342,7 +342,7 @@ def _misfit_list(value: Any, inner: ast.expr) -> list[str]:
     if fits and not any(_misfit(item, elements[0]) for item in value):
         return []
     kind = _misfit(object(), elements[0])
-    kinds = " or ".join(f"{word.removeprefix('a ')}s" for word in kind)
+    kinds = " or ".join(f"{word.removeprefix('a ')}s" for word in dict.fromkeys(kind))
     of = f" of {kinds}" if kind else ""
     return [f"a list of {exactly}{of.removeprefix(' of')}" if exactly else f"a list{of}"]
 

@@ -91,7 +91,7 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
         plot_verb: (
             "Draw a run's figures again, or one as a paper needs it.",
             "plot outputs/poisson_clicks/20260101-000000-abcdef",
-            "plot outputs/mine/20260101-000000-abcdef --figure membrane --layer 1 --neurons 7 --format pdf --width 3.4",
+            "plot outputs/mine/20260101-000000-abcdef --figure membrane --layer 0 --neurons 7 --format pdf --width 3.4",
             "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
         ),
         compare_verb: (
@@ -116,7 +116,7 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
         export_verb: (
             "Write a run's network for other tools: NIR, safetensors.",
             "export outputs/poisson_clicks/20260101-000000-abcdef --format safetensors",
-            "export outputs/mnist/20260101-000000-abcdef --format nir --for snntorch --readout current",
+            "export outputs/poisson_clicks/20260101-000000-abcdef --format nir --for snntorch --readout current",
         ),
     },
     "Tidy": {

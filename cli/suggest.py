@@ -63,10 +63,11 @@ def _in_another_choice(group: str, word: str, keys: dict[str, list[str]]) -> str
     owners = [f"{group}={choice}" for choice, known in keys.items() if word in known]
     if owners:
         return f" It belongs to {' and '.join(filter(None, (', '.join(owners[:-1]), owners[-1])))}."
-    for choice, known in keys.items():
-        if hint := did_you_mean(word, known, f"{group}."):
-            return f"{hint[:-1]}, which {group}={choice} has?"
-    return ""
+    every = list(dict.fromkeys(key for known in keys.values() for key in known))
+    if not (hint := did_you_mean(word, every, f"{group}.")):
+        return ""
+    owner = next(choice for choice, known in keys.items() if any(f"'{group}.{key}'" in hint for key in known))
+    return f"{hint[:-1]}, which {group}={owner} has?"
 
 
 def _in_a_part(word: str, config: Config) -> str:

@@ -8,7 +8,6 @@ import runpy
 import struct
 import sys
 import wave
-import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 from omegaconf import OmegaConf
 
 import tracetorch as tt
-from tests.command_line import ran
 from tests.common import normal
 from tracetorch.backends.dispatch import DENSE_FROM
 from tracetorch.cli.adapter import compose
@@ -141,24 +139,6 @@ def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     available, line = contenders.present(contenders.TRAINERS, ["ours", "snntorch"])
     assert available == ["ours"] and "left out: snntorch" in line
     assert "pip install --no-deps -r benchmarks/requirements.txt" in line
-
-
-def test_spoken_digits_train_as_a_task_of_ones_own(here, monkeypatch):
-    with zipfile.ZipFile("recordings.zip", "w") as archive:
-        for digit, speaker, index in [(d, s, i) for d in range(10) for s in ("ann", "ben") for i in range(12)]:
-            archive.writestr(f"recordings/{digit}_{speaker}_{index}.wav", _tone(200 + 300 * digit, 0.1 + 0.01 * index))
-    data = "task.path=recordings.zip task.validation=true task.batch_size=10 output.dir=run train.figures=false"
-    train = "train.passes=6 train.learn_every=16 optimizer.lr=0.01 network.hidden=[64]"
-    own = ("--config-dir", f"{BENCHMARKS}/conf", "--trust", "spoken_digits", "experiment=spoken_digits")
-    ran("run", *own, *data.split(), *train.split())
-    summary = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["summary"]
-    assert summary["accuracy"] > 0.9  # tones of ten pitches; the test has 10 digits × 2 speakers × indices 0 to 4
-
-    task = importlib.import_module("spoken_digits").SpokenDigits(path="recordings.zip", test="ben")
-    sizes = {"train": 120, "validation": 0, "test": 120}
-    assert {name: len(digits) for name, (_, digits) in task.splits.items()} == sizes
-    with pytest.raises(ValueError, match="one of the speakers ann, ben, got 'eve'"):
-        type(task)(path="recordings.zip", test="eve")
 
 
 def _tone(frequency: float, seconds: float) -> bytes:

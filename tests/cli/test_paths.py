@@ -30,7 +30,7 @@ def test_every_folder_option_expands_the_home_folder(home):
     assert len(found) > 8
     for verb, param in found:
         option = [param.opts[0]] if param.param_type_name == "option" else []
-        others = ["first"] if option and verb == "compare" else []
+        others = ["first"] if option and verb == "compare" else ["--format", "nir"] if verb == "export" else []
         context = VERBS[verb].make_context(verb, [*others, *option, "~/runs"])
         assert context.params[param.name] in (home / "runs", [home / "runs"]), (verb, param.opts)
 
@@ -86,9 +86,8 @@ def test_without_a_working_directory_every_verb_ends_with_a_sentence(here):
     (here / "gone").rmdir()
     folder = ("resume", "plot", "compare", "eval", "info")
     for verb in VERBS:
-        words = {"completion": ["bash"], "new": ["task", "x"], "tag": ["x", "y"]}.get(
-            verb, ["x"] if verb in folder else []
-        )
+        own = {"completion": ["bash"], "new": ["task", "x"], "tag": ["x", "y"], "export": ["x", "--format", "nir"]}
+        words = own.get(verb, ["x"] if verb in folder else [])
         result = tracetorch(verb, *words)
         said = "tracetorch: the working directory no longer exists; change to another\n"
         assert (result.exit_code, result.stderr) == (2, said), verb

@@ -175,7 +175,7 @@ CLICK_ROWS = [
     ("+optimizer.betas=[0.9]", r"optimizer.betas must be a list of 2 numbers, got \[0.9\]"),
     ("train.epochs=3", "Did you mean 'train.passes'"),
     ("network.layers=[3]", "Did you mean 'network.hidden'"),
-    ("optimizer.momentm=0.9", "Did you mean 'optimizer.momentum', which optimizer=sgd has"),
+    ("optimizer.momentm=0.9", "Did you mean 'optimizer.momentum', which optimizer=rmsprop has"),
     ("task=1", "tracetorch: task=1: choose by name"),
     ("+foo=1", "foo: a config has no such key"),
     ("~output", "output.root is missing from the config"),

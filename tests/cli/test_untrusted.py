@@ -14,7 +14,7 @@ import yaml
 
 from tests import command_line
 from tests.command_line import CLICKS, tracetorch, write
-from tracetorch.cli.adapter import amend, compose, composing, load, make, overrides
+from tracetorch.cli.adapter import amend, compose, composing, load, make, overrides, presets
 from tracetorch.cli.adapter.making import is_defined_in, locate
 from tracetorch.cli.adapter.reading import parse_yaml, to_yaml
 from tracetorch.cli.check import check, check_trusted
@@ -22,7 +22,6 @@ from tracetorch.cli.errors import UsageError
 from tracetorch.cli.folders import check_unchanged, config_difference
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.sweep import job as job_module
-from tracetorch.cli.sweep import run_sweep
 from tracetorch.cli.sweep.plan import Job, Plan, changed_since, read_plan, sealed, write_plan
 from tracetorch.cli.tuning.validate import Composer
 from tracetorch.runs import RunFolder
@@ -284,7 +283,7 @@ def test_a_plan_holds_the_config_of_every_job(here, config):
 def edit(here, monkeypatch):
     """A copy of `conf/`, in use. Returns: a function that edits it."""
     conf = shutil.copytree(composing.conf_dir(), here / "conf")
-    for module in (composing, run_sweep):
+    for module in (composing, presets):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
     task = conf / "task" / "poisson_clicks.yaml"
     return lambda: task.write_text(task.read_text().replace("delay: 0.4", "delay: 0.2"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ READERS = dict.fromkeys(("MNIST", "SequentialMNIST", "shd", "nmnist", "dvs_gestu
 }
 """Tasks of traceTorch that read files, and the arguments that name a file or a folder."""
 
+OF_DIGITS = ("MNIST", "SequentialMNIST")
 DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """The files that these tasks read, each gzipped or not."""
 
@@ -32,21 +33,21 @@ def data_of(config: Mapping[str, Any]) -> dict[str, str]:
 
     Data that cannot be read, and data of tasks that are not part of traceTorch, have no hash.
     """
-    digests = {key: content_hash(value) for key, value in _sources(config, "")}
+    digests = {key: content_hash(value, files) for key, value, files in _sources(config, "")}
     return {key: digest for key, digest in digests.items() if digest}
 
 
-def content_hash(source: str) -> str | None:
-    """A short hash of a file, of the MNIST files in a folder, or of all files in another folder.
+def content_hash(source: str, names: Sequence[str] | None) -> str | None:
+    """A short hash of a file, or of files in a folder.
 
+    Args: names: of the files in a folder; None: all.
     Returns: None if there is no such file, or if one cannot be read.
     """
     digest = hashlib.sha256()
     try:
         folder = expanded(source)
-        digits = [find_idx(folder, name) for name in DIGITS]
-        if None not in digits:
-            paths = [path for path in digits if path is not None]
+        if names is not None:
+            paths = [find_idx(folder, name) or folder / name for name in names]
         elif folder.is_dir():
             paths = sorted(path for path in folder.rglob("*") if path.is_file() and not leads_out(path, folder))
             digest.update("\0".join(path.relative_to(folder).as_posix() for path in paths).encode(errors="replace"))
@@ -76,14 +77,14 @@ def _hash_of_file(path: str, size: int, mtime_ns: int) -> bytes:
     return digest.digest()
 
 
-def _sources(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Dotted keys of a config that name data, and their values."""
+def _sources(node: Any, path: str) -> Iterator[tuple[str, str, Sequence[str] | None]]:
+    """Dotted keys of a config that name data, their values, and the names of the files that count (None: all)."""
     if isinstance(node, Mapping):
         module, _, name = str(node.get("_target_", "")).rpartition(".")
         for argument in READERS.get(name, ()) if f"{module}.".startswith("tracetorch.tasks.") else ():
             value = node.get(argument)
             if isinstance(value, str) and value not in RESERVED:
-                yield f"{path}{argument}", value
+                yield f"{path}{argument}", value, DIGITS if name in OF_DIGITS else None
         for key, inner in node.items():
             yield from _sources(inner, f"{path}{key}.")
     elif isinstance(node, list | tuple):
