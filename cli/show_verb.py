@@ -36,7 +36,7 @@ def command(
     notes = filter(None, [note_of(composed.choices, config_dir), *composed.notes])
     say(
         f"# experiment: {composed.experiment}",
-        *(f"# {note}" for note in notes),
+        *(f"# {line}" for note in notes for line in note.split("\n")),
         *composed.yaml.removesuffix("\n").split("\n"),
     )
 

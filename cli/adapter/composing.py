@@ -30,7 +30,7 @@ from tracetorch.cli.adapter.presets import (
 )
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
-from tracetorch.cli.adapter.suggesting import as_typed, in_words, suggestions
+from tracetorch.cli.adapter.suggesting import suggestions
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import accepts
@@ -81,8 +81,8 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     bases = {} if bases is None else bases
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
     if suggested := suggestions(_resolved(config), _typed(overrides)):
-        config, experiment, choices, notes = _composed([*as_typed(suggested), *overrides], config_dir, bases)
-        notes = (in_words(suggested), *notes)
+        config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], config_dir, bases)
+        notes = (suggested.in_words(), *notes)
     return Composed(_resolved(config), experiment, choices, notes)
 
 
@@ -95,8 +95,8 @@ def template(overrides: list[str]) -> Template:
     """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
     config, experiment, choices, notes = _composed(overrides, None, {})
     if suggested := suggestions(_resolved(config), _typed(overrides)):
-        config, experiment, choices, notes = _composed([*as_typed(suggested), *overrides], None, {})
-        notes = (in_words(suggested), *notes)
+        config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], None, {})
+        notes = (suggested.in_words(), *notes)
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
 

@@ -34,6 +34,7 @@ class Reading(NamedTuple):
     sample: str | None = None
     time: str | None = None
     rows: Rows = "auto"
+    fields: tuple[str, ...] = ()
     bands: Bands = Bands()
     size: tuple[int, int] | None = None
     grey: bool = False
@@ -59,7 +60,7 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
             return read_npy(path, _one(how.target, "target"))
         case ".csv" | ".tsv":
             names = {"inputs": _several(how.inputs), "target": _several(how.target)}
-            return read_table(path, **names, sample=how.sample, time=how.time, rows=how.rows)
+            return read_table(path, **names, sample=how.sample, time=how.time, rows=how.rows, fields=how.fields)
     if not path.is_dir() and path.suffix.lower() != ".zip":
         raise ValueError(f"{path}: this kind of file is not read; wanted: {KNOWN}")
     with opened(path) as container:
@@ -73,7 +74,13 @@ def _read_files(container: Container, how: Reading) -> Samples:
     path, known = container.path, (*SOUNDS, *IMAGES, *events.ENDINGS)
     endings = Counter(PurePath(name).suffix.lower() for name in container.names)
     ending = PurePath(how.pattern).suffix.lower() if how.pattern else ""
+    if ending and ending not in endings:
+        Pattern(str(how.pattern)).matching(container)  # raises, for nothing fits
     ending = ending or next((end for end, _ in endings.most_common() if end in known), "")
+    if ending not in known and ".npy" in endings:
+        raise ValueError(
+            f"{path} holds {endings['.npy']:,} .npy files; wanted: one .npz with all samples (inputs, labels, lengths)"
+        )
     if ending not in known:
         held = ", ".join(f"{count:,} {end or 'without ending'}" for end, count in endings.most_common(4)) or "no file"
         raise ValueError(f"{path} holds {printable(held, 100)}; wanted: {KNOWN}")

@@ -12,6 +12,12 @@ _CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*")
 _ORDERED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
+def field_of(wanted: object) -> str | None:
+    """Return the field that a condition names; None for a fraction."""
+    found = _CONDITION.fullmatch(wanted) if isinstance(wanted, str) else None
+    return found[1] if found else None
+
+
 def held_out(
     wanted: float | str, fields: dict[str, np.ndarray], free: np.ndarray, *, seed: int | None, key: str
 ) -> np.ndarray:

@@ -28,6 +28,7 @@ def read_table(
     sample: str | None = None,
     time: str | None = None,
     rows: Rows = "auto",
+    fields: tuple[str, ...] = (),
 ) -> Samples:
     """Read a table with a line of column names.
 
@@ -39,6 +40,7 @@ def read_table(
         inputs: columns; None: all columns of numbers that are nothing else.
         target: columns; None: the first of `TARGETS` that is there.
         sample, time: columns; None: the first of `SAMPLE_COLUMNS`, of `TIMES`, that is there.
+        fields: columns that are no inputs; an unnamed column, such as pandas writes, is none either.
         rows: "samples" or "steps"; "auto": steps if there is a column `sample` or `time`.
     Raises: OSError; ImportError without pandas; ValueError that names the file, says what was found and is wanted.
     """
@@ -52,7 +54,7 @@ def read_table(
         raise ValueError(
             f"{path} has the columns {_listed(columns)}, and none of {', '.join(TARGETS)}: give task.target=NAME"
         )
-    used = {*goals, sample, time}
+    used = {*goals, sample, time, *fields, *(name for name in columns if name.startswith("Unnamed:"))}
     chosen = list(inputs or [name for name in columns if name not in used and table[name].dtype.kind in "fiub"])
     for key, names in (("target", goals), ("inputs", chosen)):
         for name in names:

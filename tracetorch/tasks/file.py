@@ -18,6 +18,7 @@ from tracetorch.data.audio import Bands
 from tracetorch.data.events import EventReading
 from tracetorch.data.read import HDF5, Reading
 from tracetorch.data.samples import Array, Events, Samples
+from tracetorch.data.split import field_of
 from tracetorch.data.tables import Rows
 from tracetorch.data.target import At, Kind
 from tracetorch.tasks.sampled import Encoding, Normalize, SampledTask
@@ -97,6 +98,7 @@ class File(SampledTask):
             sample=sample,
             time=time,
             rows=rows,
+            fields=tuple(name for name in map(field_of, (test, validation)) if name),
             bands=Bands(bands=bands, scale=scale, frames=frames, hop=hop, sample_rate=sample_rate),
             size=_pair(size),
             grey=grey,

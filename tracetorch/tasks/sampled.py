@@ -258,6 +258,19 @@ class SampledTask(Task):
             values = values + self.noise * torch.from_numpy(augment.standard_normal(values.shape, dtype=np.float32))
         return values
 
+    def description(self) -> str:
+        """Return what the data are, in a sentence: samples, steps, channels, targets, splits."""
+        shortest, longest = int(self._lengths.min()), int(self._lengths.max())
+        steps = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+        names = self.target.classes
+        values = f"{self.target.size} value{'s' * (self.target.size > 1)}"
+        what = f"{len(names)} classes ({', '.join(names[:3])}{', …' * (len(names) > 3)})" if names else values
+        splits = ", ".join(f"{len(chosen):,} {name}" for name, chosen in self.splits.items())
+        return (
+            f"{len(self.samples):,} samples of {steps} steps, {self.samples.channels:,} channels; "
+            f"{what}{' at each step' if self.target.at_steps else ''}; {splits}"
+        )
+
     # ── results ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def score(self, output: Tensor, batch: Batch) -> Trials:
@@ -265,12 +278,15 @@ class SampledTask(Task):
 
         The mean of a column over all samples of a split is this metric of the split.
         """
-        of_split = self._statistics[self._split_of[int(batch.conditions["sample"][0])]]
+        of_split = self._statistics[self._split_of_batch(batch)]
         found = dict(batch.conditions)
         if self.target.is_label:
             prediction = output.argmax(dim=-1)
             hit = (prediction == batch.target).to(torch.float32)
-            columns = {"accuracy": hit, "balanced_accuracy": hit * of_split.class_weight[batch.target]}
+            weight = of_split.class_weight
+            if not self.target.at_steps and self._split_of_batch(batch) == "train":  # a batch has other shares
+                weight = _class_weight(torch.bincount(batch.target, minlength=self.target.size).double())
+            columns = {"accuracy": hit, "balanced_accuracy": hit.double() * weight[batch.target]}
             named = {"target": batch.target, "prediction": prediction}
         else:
             output, target = self.in_units(output), self.in_units(batch.target)
@@ -283,6 +299,9 @@ class SampledTask(Task):
         if not self.target.at_steps:
             return found | named | columns
         return found | {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
+
+    def _split_of_batch(self, batch: Batch) -> str:
+        return self._split_of[int(batch.conditions["sample"][0])]
 
     def _over_steps(self, name: str, value: Tensor, batch: Batch, of_split: Statistics) -> Tensor:
         """Return a number for each sample, whose mean over a split is the mean over all of its steps."""
@@ -472,10 +491,8 @@ def _statistics(target: Target, chosen: Array) -> Statistics:
         return Statistics(torch.ones(1), torch.ones(1), 1.0)
     steps = 1.0 if target.counted is None else float(np.mean([target.counted[n].sum() for n in chosen]))
     if target.is_label:
-        number = counts(target, chosen)
-        there = max(1, int((number > 0).sum()))
-        weight = number.sum() / (there * np.maximum(number, 1))
-        return Statistics(torch.from_numpy(weight.astype(np.float32)), torch.ones(1), max(steps, 1.0))
+        number = torch.from_numpy(counts(target, chosen)).double()
+        return Statistics(_class_weight(number), torch.ones(1), max(steps, 1.0))
     if target.counted is None:
         values = np.stack([target.values[n] for n in chosen])
     else:
@@ -483,6 +500,11 @@ def _statistics(target: Target, chosen: Array) -> Statistics:
     variance = values.astype(np.float64).var(axis=0) if len(values) else np.ones(target.size)
     variance = np.where(variance > 0, variance, 1)
     return Statistics(torch.ones(1), torch.from_numpy(variance.astype(np.float32)), max(steps, 1.0))
+
+
+def _class_weight(number: Tensor) -> Tensor:
+    """The weights of hits whose mean is the mean of the classes' accuracies. Args: number: of each class."""
+    return number.sum() / ((number > 0).sum().clamp(min=1) * number.clamp(min=1))
 
 
 # ── functions that make streams: not lambdas, which cannot be pickled ─────────────────────────────────────────────────
