@@ -37,7 +37,7 @@ def data_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: digest for key, digest in digests.items() if digest}
 
 
-def content_hash(source: str, names: Sequence[str] | None) -> str | None:
+def content_hash(source: str, names: Sequence[str] | None = DIGITS) -> str | None:
     """A short hash of a file, or of files in a folder.
 
     Args: names: of the files in a folder; None: all.

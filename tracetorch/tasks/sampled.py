@@ -266,8 +266,9 @@ class SampledTask(Task):
         values = f"{self.target.size} value{'s' * (self.target.size > 1)}"
         what = f"{len(names)} classes ({', '.join(names[:3])}{', …' * (len(names) > 3)})" if names else values
         splits = ", ".join(f"{len(chosen):,} {name}" for name, chosen in self.splits.items())
+        channels = self.samples.channels
         return (
-            f"{len(self.samples):,} samples of {steps} steps, {self.samples.channels:,} channels; "
+            f"{len(self.samples):,} samples of {steps} steps, {channels:,} channel{'s' * (channels > 1)}; "
             f"{what}{' at each step' if self.target.at_steps else ''}; {splits}"
         )
 
