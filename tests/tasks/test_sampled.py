@@ -71,7 +71,7 @@ class TestBatches:
         xs = task_of(inputs, labels, steps_per_frame=3).train_batch(0).xs.dense()
         assert len(xs) == 18 and torch.equal(xs[0::3], xs[2::3])
 
-    def test_augmentation_is_for_training_alone_and_anew_in_each_pass(self):
+    def test_augmentation_is_for_training_alone_and_differs_between_passes(self):
         inputs, labels = series(steps=8, channels=5)
         task = task_of(inputs, labels, augment_steps=2, augment_channels=1, noise=0.5, batch_size=15)
         plain = task_of(inputs, labels, batch_size=15)
