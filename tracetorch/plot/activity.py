@@ -447,7 +447,8 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
     elif kind == "image":
         extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
         axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest", zorder=0.5)
-        _title(axes, f"{name}{f' ({part})' if part else ''}, {values.min():.2g} (white) to {values.max():.2g} (black)")
+        low, high = (0.0 if abs(end) < 1e-3 * np.ptp(values) else end for end in (values.min(), values.max()))
+        _title(axes, f"{name}{f' ({part})' if part else ''}, {low:.2g} (white) to {high:.2g} (black)")
     else:
         for at, hue in zip(shown, HUES[1:], strict=False):
             axes.plot(clock.centres, values[:, at], color=hue, linewidth=0.8, rasterized=len(values) > _MAX_VECTORS)
