@@ -68,7 +68,9 @@ class TestTables:
     def test_a_row_for_each_sample(self, tmp_path):
         pytest.importorskip("pandas")
         (tmp_path / "a.csv").write_text("age,height,label\n1,2,yes\n3,4,no\n")
+        (tmp_path / "b.csv").write_text(";age;height;label\n0;1;2;yes\n1;3;4;no\n")  # with pandas' index
         found = read(tmp_path / "a.csv")
+        assert np.array_equal(read(tmp_path / "b.csv").inputs, found.inputs)
         assert np.array_equal(found.inputs, [[1, 2], [3, 4]]) and list(found.target) == ["yes", "no"]
 
     def test_a_row_for_each_step_in_any_order(self, tmp_path):

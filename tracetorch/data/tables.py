@@ -113,8 +113,10 @@ def _load(path: Path) -> Any:
     except ImportError:
         raise ImportError("tables are read by pandas: pip install pandas") from None
     content = files.read_bytes(path, files.MOST_DATA_BYTES)
+    head = content.partition(b"\n")[0]
+    separator = "\t" if path.suffix == ".tsv" else ";" if b";" in head and b"," not in head else ","
     try:
-        table = pandas.read_csv(io.BytesIO(content), sep="\t" if path.suffix == ".tsv" else ",", skipinitialspace=True)
+        table = pandas.read_csv(io.BytesIO(content), sep=separator, skipinitialspace=True)
     except (ValueError, OverflowError, pandas.errors.ParserError) as error:
         raise ValueError(f"{path} is not a table that can be read: {printable(str(error).strip(), 200)}") from None
     if not len(table):
