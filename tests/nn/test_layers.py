@@ -62,7 +62,7 @@ def test_outputs_do_not_depend_on_chunks_and_have_the_dtype_of_the_weights(row):
 def test_a_state_is_saved_loaded_and_reset(row):
     net, xs = build(row), spikes()
     learned = {name: value.clone() for name, value in net.state_dict().items()}
-    assert net.save_state() == {} and dict(net.named_parameters()).keys() == learned.keys()
+    assert net.save_state() == {} and dict(net.named_parameters()).keys() <= learned.keys()
     wanted = net.run(xs)
     net.reset()
     assert net.save_state() == {} and all(layer.state is None for layer in layers_of(net))
