@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -196,6 +197,8 @@ def main():
     if subprocess.check_output(["git", "status", "--porcelain", "--untracked-files=no"]):
         parser.error("there are changes that are not committed")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # a mutant may ask for all of it
+    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     listed = subprocess.check_output(["git", "ls-files", "tracetorch/*.py", "cli/*.py", "experiments/*.py"], text=True)
     files, of_lines = sorted(file for file in listed.split() if Path(file).name not in LEFT_OUT), {}
     for mutant in (mutant for file in files for mutant in Finder(file).found):
@@ -207,7 +210,7 @@ def main():
         (where, tests), began = known.choose(mutant, given.tests, given.seconds), time.perf_counter()
         with applied(mutant) as change, tempfile.TemporaryDirectory() as cache:
             of_compiler = {"NUMBA_CACHE_DIR": cache} if "/cpu/" in mutant.file else {}
-            by = run(tests, 300 + 10 * sum(map(known.seconds.get, tests)), **of_compiler) if tests else ""
+            by = run(tests, 120 + 4 * sum(map(known.seconds.get, tests)), **of_compiler) if tests else ""
         outcome = "found" if by else "survived" if where == "line" or not mutant.in_function else "nothing runs it"
         place, took = f"{mutant.file}:{mutant.line}", round(time.perf_counter() - began, 1)
         print(f"{place}  {change!r}  {outcome} {by}  ({len(tests)} tests of the {where}, {took} s)", flush=True)
