@@ -1,5 +1,7 @@
 """Each kernel gives the bits of its reference; the softmax is close."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -17,9 +19,11 @@ from tests.kernel_cases import (
     on_kernels,
     scanned,
 )
-from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, reference
+from tracetorch import functional as F
+from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, lif_slopes, reference
 from tracetorch.backends.dispatch import DENSE_FROM, FEW, WIDE, Traits, is_sparse
 from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.rules.surrogate import Arctan, FastSigmoid, Triangle
 
 SIZE, OUT, Setup = (cases.STEPS, cases.BATCH, cases.IN), cases.OUT, cases.Setup
 CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it")}
@@ -181,3 +185,36 @@ def test_the_choice_of_fused_readouts_and_sparse_products():
         assert is_sparse(least, WIDE, dtype, drawn=False)
         assert not any(is_sparse(1.01 * least, 9 * WIDE, dtype, drawn=drawn) for drawn in (True, False))
         assert is_sparse(least, 1, dtype, drawn=True) and not is_sparse(0.51 * least, WIDE // 2, dtype, drawn=False)
+
+
+@dataclass(frozen=True)
+class Plain(Triangle):
+    """A surrogate of a user's own, without a compiled form."""
+
+    compiled = None
+
+
+SURROGATES = [FastSigmoid(3.0), Arctan(1.5), Triangle(0.4), Plain(0.4)]
+
+
+@pytest.mark.parametrize("for_each_neuron", [False, True])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_slopes_of_spikes_equal_those_of_autograd(surrogate, dtype, for_each_neuron):
+    steps, batch, count = 5, 3, 7
+    currents, start = 0.8 * normal(steps, batch, count).to(dtype), normal(batch, count, seed=1).to(dtype)
+    decay, threshold = torch.tensor(0.75, dtype=dtype), torch.linspace(0.5, 1.25, count, dtype=dtype)
+    threshold = threshold if for_each_neuron else threshold[3]
+    membrane, before, found = start.clone(), start, []
+    for current in currents:
+        given = current.clone().requires_grad_()
+        output, after = F.lif_step(given, before, decay, threshold, surrogate)
+        found.append((output.detach(), torch.autograd.grad(output.sum(), given)[0], before))
+        before = after.detach()
+    wanted = [torch.stack(values) for values in zip(*found, strict=True)]
+    assert 0 < wanted[0].mean() < 1
+    for keep in (True, False):
+        membrane = start.clone()
+        spikes, slopes, membranes = lif_slopes(currents, membrane, (decay, threshold), surrogate, keep=keep)
+        torch.testing.assert_close([spikes, slopes, membrane], [*wanted[:2], before])
+        assert membranes is None if not keep else torch.allclose(membranes, wanted[2], rtol=1e-5)

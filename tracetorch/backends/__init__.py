@@ -12,6 +12,8 @@ from tracetorch.backends.dispatch import (
     compiled_step,
     currents,
     fuses_readout,
+    leak_scan,
+    lif_slopes,
     names,
     one_step,
     pass_through,
@@ -25,8 +27,8 @@ from tracetorch.renamed import RANDOM, former_globals
 
 __all__ = [
     "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "TraceBuffers", "Traits",
-    "bernoulli", "compiled_step", "currents", "fuses_readout", "limit_of", "names", "one_step", "pass_through", "scan",
-    "spike_dtype", "spikes", "trace_scan", "uniform",
+    "bernoulli", "compiled_step", "currents", "fuses_readout", "leak_scan", "lif_slopes", "limit_of", "names",
+    "one_step", "pass_through", "scan", "spike_dtype", "spikes", "trace_scan", "uniform",
 ]  # fmt: skip
 
 __getattr__ = former_globals(globals(), RANDOM)  # for users' tasks

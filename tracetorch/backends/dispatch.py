@@ -28,6 +28,9 @@ Neurons of a chunk:
     with a kernel  other   `reference`
     without        any     `Neuron.step` in torch, one step after another
 
+`lif_slopes`, which also gives the slope of each spike, runs compiled code on a CPU for the surrogates that have a
+compiled form; elsewhere it calls `scan`, and torch for the slopes.
+
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
 "other", except for "graph".
 
@@ -173,6 +176,45 @@ def currents(synaptic: SynapticInput) -> Tensor:
 def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     """Add a chunk of input, (time, batch, inputs), to its trace."""
     _backend(trace.values).trace_scan(xs, trace)
+
+
+def leak_scan(xs: Tensor, values: Tensor, decay: Tensor, out: Tensor) -> None:
+    """Write `y ← d·y + x` after each step into `out`; `values`, (batch, features), are y, and updated.
+
+    Args: xs, out: (time, batch, features). decay: a number or (features,).
+    """
+    scan("li", SynapticInput(xs, None, None, xs.dtype), values, (decay,), OutputSpec(outputs=out))
+
+
+def lif_slopes(
+    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], surrogate: Any, *, keep: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run LIF neurons over a chunk, and return the slope of each spike with respect to its current.
+
+        ψ = surrogate'((u − θ)/θ)/θ,    u = β·m + i, the membrane before its reset
+
+    Args:
+        currents: i, (time, batch, neurons).
+        membrane: m, (batch, neurons); updated.
+        constants: β and θ.
+        surrogate: a `Surrogate`.
+        keep: whether to return the membranes.
+    Returns: spikes, ψ, and m before each step or None: (time, batch, neurons) each.
+    """
+    backend = _backend(membrane)
+    if backend is _numba() and surrogate.compiled is not None:
+        found: tuple[Tensor, Tensor, Tensor | None] = backend.lif_slopes(
+            currents, membrane, constants, surrogate, keep=keep
+        )
+        return found
+    decay, threshold = constants
+    spikes, membranes = torch.empty_like(currents), currents.new_empty(len(currents) + 1, *currents.shape[1:])
+    membranes[0] = membrane
+    scan("lif", SynapticInput(currents, None, None, currents.dtype), membrane, constants, OutputSpec(outputs=spikes))
+    # With its spikes known, a membrane that is reset leaks as any other.
+    leak_scan(currents - threshold * spikes, membranes[0].clone(), decay, membranes[1:])
+    distance = (decay * membranes[:-1] + currents - threshold) / threshold
+    return spikes, surrogate.derivative(distance) / threshold, membranes[:-1] if keep else None
 
 
 def spikes(lazy: LazySpikes) -> Tensor:

@@ -5,7 +5,9 @@ Every state belongs to the caller and is updated in place.
 Compiled code repeats these definitions, in `cpu/compiled.py` and `cuda.py`; tests compare the two:
 
     what                            defined by                         restated in                        test
-    LIF, reset by subtraction       `functional.lif_step`              compiled.run, cuda.scan_kernel     test_scans
+    LIF, reset by subtraction       `functional.lif_step`              compiled.run, scan_slopes;         test_scans
+                                                                       cuda.scan_kernel
+    slopes of spikes                `rules.surrogate`                  compiled.scan_slopes               test_scans
     LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
     where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
     currents                        `weigh`                            compiled.gather, step_layer        test_one_step

@@ -221,7 +221,8 @@ class EProp(TwoPassRule):
                 weights = (kappa ** (steps - steps[:, None]).clamp(min=0)).triu()
                 future = (weights @ deltas.flatten(1)).view_as(deltas)
                 for graph, slope, eligibility, matrix in zip(graphs, slopes, eligibilities, feedback, strict=True):
-                    graph.vjp((deltas @ matrix).flatten(0, 1))
+                    if graph.trained_constants:
+                        graph.vjp((deltas @ matrix).flatten(0, 1))
                     graph.learn((future @ matrix).flatten(0, 1) * slope)
                     eligibility.learn(kappa * future[0] @ matrix)
             for eligibility, graph, slope in zip(eligibilities, graphs, slopes, strict=True):

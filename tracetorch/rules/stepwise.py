@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Neuron, Sequential
@@ -146,6 +148,7 @@ class StepwiseGraph(NamedTuple):
     trace: Tensor  # of the input, after each step: (groups, time, batch, in_features)
     steps: Tensor  # since the last reset, after each step: (time, batch, 1)
     after: LayerState  # at the end, where the next chunk continues; its trace_sensitivity is not updated
+    known_slope: Tensor | None = None  # `slope`, where the forward pass computed it
 
     @property
     def outputs(self) -> Tensor:
@@ -154,17 +157,24 @@ class StepwiseGraph(NamedTuple):
 
     def slope(self) -> Tensor:
         """Return d output / d current of each step, (rows, out_features); for spikes, the surrogate derivative."""
+        if self.known_slope is not None:
+            return self.known_slope
         ones = torch.ones_like(self.output)
         return torch.autograd.grad(self.output, self.current, ones, retain_graph=True)[0]
 
     def vjp(self, signal: Tensor) -> Tensor:
         """Return dL/d currents, (rows, out_features), from dL/d outputs. Add the gradients of decays and thresholds."""
-        raw = [parameter for parameter in self.layer.neuron.parameters() if parameter.requires_grad]
+        raw = self.trained_constants
         at_current, *rest = gradients(self.output, [self.current, *raw], signal, retain_graph=True)
         assert at_current is not None
         for parameter, value in zip(raw, rest, strict=True):
             add(parameter, value)
         return at_current
+
+    @property
+    def trained_constants(self) -> list[Parameter]:
+        """The raw decays and thresholds that are trained."""
+        return [parameter for parameter in self.layer.neuron.parameters() if parameter.requires_grad]
 
     @torch.no_grad()
     def learn(self, delta: Tensor) -> None:
@@ -189,16 +199,27 @@ def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surroga
 
     Memory: O(time × batch × (groups·in_features + out_features)), for this chunk.
     """
+    neuron, slope = layer.neuron, None
+    trains_constants = any(parameter.requires_grad for parameter in neuron.parameters())
     with torch.no_grad():
         currents = torch.nn.functional.linear(xs, layer.weight, layer.bias)
         trace = _traces(xs, state.trace, layer.trace_decay)
         steps = state.steps + torch.arange(1, len(xs) + 1, device=xs.device)[:, None, None]
-        before, neuron = _states(layer.neuron, currents, state.neuron)
-        after = LayerState(neuron, trace[:, -1].view_as(state.trace), state.trace_sensitivity, steps[-1])
+        if neuron.kernel == "lif":
+            membrane = state.neuron.membrane.clone()
+            found = backends.lif_slopes(currents, membrane, neuron.constants, surrogate, keep=trains_constants)
+            spikes, slope, membranes = (None if value is None else value.flatten(0, 1) for value in found)
+            neurons = type(state.neuron)(membrane)
+        else:
+            before, neurons = _states(neuron, currents, state.neuron)
+        after = LayerState(neurons, trace[:, -1].view_as(state.trace), state.trace_sensitivity, steps[-1])
     current = currents.flatten(0, 1).requires_grad_()
     with torch.enable_grad(), using(layer, surrogate):
-        output, _ = layer.neuron.step(current, before)
-    return StepwiseGraph(layer, current, output, trace, steps, after)
+        if slope is None:
+            output, _ = neuron.step(current, before)
+        else:
+            output = _LIFSpikes.apply(current, membranes, spikes, slope, neuron.decay, neuron.threshold)
+    return StepwiseGraph(layer, current, output, trace, steps, after, slope)
 
 
 def by_group(layer: Layer, values: Tensor) -> Tensor:
@@ -213,8 +234,35 @@ def add_gradient(layer: Layer, name: str, value: Tensor | None) -> None:
         add(parameter, value)
 
 
+class _LIFSpikes(torch.autograd.Function):
+    """The step of `functional.lif_step`, for known spikes and slopes: autograd through the step takes much longer."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*given)
+        spikes = given[2]
+        assert spikes is not None
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, ...]:
+        current, membrane, _, slope, decay, threshold = ctx.saved_tensors
+        at_current, at_decay, at_threshold = signal * slope, None, None
+        if membrane is not None:  # d output/dβ = ψ·m and d output/dθ = −ψ·(β·m + i)/θ
+            of_membrane = (at_current * membrane).sum(dim=0)
+            before_reset = decay * of_membrane + (at_current * current).sum(dim=0)
+            at_decay = of_membrane.sum_to_size(decay.shape)
+            at_threshold = -(before_reset / threshold).sum_to_size(threshold.shape)
+        return at_current, None, None, None, at_decay, at_threshold
+
+
 def _states(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Any, Any]:
     """Return the states before each step, time × batch in rows, and the state at the end."""
+    if neuron.kernel in ("li", "lis"):
+        membranes = currents.new_empty(len(currents) + 1, *currents.shape[1:])
+        membranes[0] = state.membrane
+        backends.leak_scan(currents, membranes[0].clone(), neuron.constants[0], membranes[1:])
+        return type(state)(membranes[:-1].flatten(0, 1)), type(state)(membranes[-1].clone())
     before = []
     for current in currents:
         before.append(state)
@@ -225,8 +273,9 @@ def _states(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Any, Any]:
 
 def _traces(xs: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
     """`functional.trace_step` at every step: (groups, time, batch, in_features)."""
-    trace = trace if trace.ndim == 3 else trace[None]
-    traces = xs.new_empty(len(trace), *xs.shape)
-    for step, x in enumerate(xs):
-        trace = torch.addcmul(x, decay, trace, out=traces[:, step])
+    starts = trace if trace.ndim == 3 else trace[None]
+    traces = xs.new_empty(len(starts), *xs.shape)
+    for number, start in enumerate(starts):
+        own = decay[number, 0] if decay.ndim == 3 else decay
+        backends.leak_scan(xs, start.clone(), own, traces[number])
     return traces

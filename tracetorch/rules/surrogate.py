@@ -34,6 +34,11 @@ class Surrogate(ABC):
             if not 0 < getattr(self, field.name) < math.inf:
                 raise ValueError(f"{field.name} must be above 0 and finite, got {getattr(self, field.name):g}")
 
+    @property
+    def compiled(self) -> tuple[str, float, float] | None:
+        """Name, width and height of the compiled derivative, if there is one; see `backends.lif_slopes`."""
+        return None
+
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:
         """The smooth function."""
@@ -75,6 +80,10 @@ class FastSigmoid(Surrogate):
     def derivative(self, x: Tensor) -> Tensor:
         return (1 + self.slope * x.abs()).pow(-2)
 
+    @property
+    def compiled(self) -> tuple[str, float, float]:
+        return "fast_sigmoid", self.slope, 1.0
+
 
 @dataclass(frozen=True)
 class Arctan(Surrogate):
@@ -91,6 +100,10 @@ class Arctan(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x).square())
+
+    @property
+    def compiled(self) -> tuple[str, float, float]:
+        return "arctan", math.pi / 2 * self.alpha, self.alpha / 2
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,10 @@ class Triangle(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         return self.height * (1 - x.abs()).clamp(min=0)
+
+    @property
+    def compiled(self) -> tuple[str, float, float]:
+        return "triangle", 1.0, self.height
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {"fast_sigmoid": FastSigmoid, "arctan": Arctan, "triangle": Triangle}

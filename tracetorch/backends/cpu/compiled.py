@@ -17,6 +17,8 @@ from tracetorch.backends.cpu.cache import compiled
 
 LIF, LI, LIS = 0, 1, 2
 KINDS = {"lif": LIF, "li": LI, "lis": LIS}
+FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
+SURROGATES = {"fast_sigmoid": FAST_SIGMOID, "arctan": ARCTAN, "triangle": TRIANGLE}
 
 COLUMNS = 256
 """Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which fits a core's cache."""
@@ -253,6 +255,47 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                     decayed = trace_decays[which, neuron] * traces[which, sample, neuron]
                     traces[which, sample, neuron] = decayed + output[neuron]
     return fired
+
+
+@compiled
+def scan_slopes(first, last, currents, neurons, surrogate, shape, spikes, slopes, membranes):
+    """LIF neurons, and the slope ψ of their spikes; see `dispatch.lif_slopes`.
+
+    Args:
+        currents, spikes, slopes: (time, batch, neurons).
+        shape: (3,): the surrogate's width, its height, and 1, in the dtype of the currents.
+        membranes: (time, batch, neurons), before each step; empty if they are not kept.
+    """
+    _, membrane, decay, threshold = neurons
+    width, height, one = shape
+    count = membrane.shape[1]
+    # Each loop over neurons writes to a few arrays only: otherwise it is not vectorised.
+    inverse, output, distance = one / threshold, np.empty(count, currents.dtype), np.empty(count, currents.dtype)
+    for sample in range(first, last):
+        for step in range(currents.shape[0]):
+            if membranes.shape[0]:
+                for neuron in range(count):
+                    membranes[step, sample, neuron] = membrane[sample, neuron]
+            for neuron in range(count):
+                raised = decay[neuron] * membrane[sample, neuron] + currents[step, sample, neuron]
+                fires = raised > threshold[neuron]
+                output[neuron] = fires
+                membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
+                distance[neuron] = width * abs(raised * inverse[neuron] - one)
+            for neuron in range(count):
+                spikes[step, sample, neuron] = output[neuron]
+            if surrogate == FAST_SIGMOID:
+                for neuron in range(count):
+                    below = one + distance[neuron]
+                    slopes[step, sample, neuron] = height * inverse[neuron] / (below * below)
+            elif surrogate == ARCTAN:
+                for neuron in range(count):
+                    below = one + distance[neuron] * distance[neuron]
+                    slopes[step, sample, neuron] = height * inverse[neuron] / below
+            else:
+                for neuron in range(count):
+                    left = one - distance[neuron] if distance[neuron] < one else one - one
+                    slopes[step, sample, neuron] = height * inverse[neuron] * left
 
 
 @compiled

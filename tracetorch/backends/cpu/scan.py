@@ -7,7 +7,7 @@ one matrix product computes the currents before the pass.
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -142,6 +142,19 @@ def scan_neurons(
     arrays = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
     fired = scan_layer(synaptic, *arrays)
     out.fired = fired if neuron == "lif" else None
+
+
+def lif_slopes(
+    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], surrogate: Any, *, keep: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """See `dispatch.lif_slopes`."""
+    name, width, height = surrogate.compiled
+    spikes, slopes = torch.empty_like(currents), torch.empty_like(currents)
+    membranes = torch.empty_like(currents) if keep else currents.new_empty(0, 0, 0)
+    shape = currents.new_tensor([width, height, 1.0])
+    arguments = neurons_of("lif", membrane, constants), compiled.SURROGATES[name], shape, spikes, slopes, membranes
+    parallel_for(compiled.scan_slopes, currents.shape[1], currents.numel(), currents, *arguments)
+    return spikes, slopes, membranes if keep else None
 
 
 def scan_layer(synaptic: SynapticInput, *arrays: NamedTuple) -> int:
