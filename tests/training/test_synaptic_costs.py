@@ -146,7 +146,7 @@ def test_a_count_changes_neither_state_nor_generators_and_is_bounded():
     net.reset()
     costs = SynapticCosts(net)
     costs.add(Stream(lambda start, stop: xs[start:stop], len(xs), tuple(xs.shape[1:])))
-    assert costs.trials == MOST_TRIALS and not costs.wants
+    assert costs.trials == MOST_TRIALS and not costs.wants_more
 
 
 def test_every_run_has_the_numbers_in_its_summary(tmp_path):

@@ -21,8 +21,9 @@ PARTS = ("hidden", "readout", "optimizer", "normalization")
 
 
 def source_checkpoint(source: str | Path) -> Path:
-    """The checkpoint that a run tested, or else its latest. Args: source: a run's folder, or a checkpoint itself.
+    """Return the checkpoint that a run tested; before a test, the latest; if that one is missing, the other.
 
+    Args: source: a run's folder, or a checkpoint itself.
     Raises: ValueError if there is none.
     """
     path = Path(source)
@@ -50,15 +51,17 @@ def transfer(
 ) -> dict[str, Any]:
     """Take trained layers from a run into a network, in place.
 
-    Layer by layer from the input up, the readout from the readout: weights, biases, decays, thresholds. A readout of
-    another shape stays as it is. States of neurons are not taken.
+    Each layer gets the weights, biases, decays and thresholds of the layer with the same number. A readout of another
+    shape stays as it is. States of neurons are not taken.
 
     Args:
         source: the folder of a run, or one of its checkpoints.
-        parts: of `PARTS`. "optimizer" and "normalization" need `optimizer` and an environment `task`. Of the optimizer
-            its state is taken, such as momentum, not its settings, such as the learning rate.
-    Returns: facts for run.json: the run and the checkpoint with its checksum, the layers taken, the layers not taken.
-    Raises: ValueError if a hidden layer does not fit, or if a part is missing; the network is then unchanged.
+        parts: of `PARTS`. "optimizer" needs `optimizer`; its state, such as momentum, is taken, its settings, such as
+            the learning rate, are not. "normalization" needs `task`: an environment, or a task with a learned scale.
+    Returns: facts for run.json: the run, the checkpoint and its checksum, the layers taken, and the layers not taken
+        with the reasons.
+    Raises: ValueError if the number of layers differs, a hidden layer does not fit, a part is missing, or a value is
+        not finite, and as `read_checkpoint`; the network is then unchanged.
     Example: `tt.training.transfer("outputs/mnist/20260101-000000-abcdef", net, parts=["hidden"])`
     """
     unknown = [part for part in parts if part not in PARTS]
@@ -91,7 +94,7 @@ def transfer(
 
 
 def described(facts: Mapping[str, Any], num_layers: int) -> str:
-    """The result of `transfer` as a sentence."""
+    """Describe the result of `transfer` in a sentence. Args: num_layers: of the network."""
     names = {num_layers - 1: "readout"}
     taken = ", ".join(names.get(at, f"layer {at}") for at in facts["layers"]) or "no layer"
     others = [part for part in facts["parts"] if part not in ("hidden", "readout")]
