@@ -1,4 +1,4 @@
-"""`tracetorch tag`: give runs a tag, or take it away."""
+"""`tracetorch tag`: add a tag to runs, or remove it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Remove = Annotated[bool, typer.Option("--remove", help="Remove the tag.")]
 
 
 def command(words: Words, *, remove: Remove = False, traceback: Traceback = False) -> None:
-    """Tag runs, in tags.txt of their folders. `runs --tag` and `compare --tag` select by it; `clean` spares them."""
+    """Tag runs, in tags.txt of their folders. `runs` and `compare` select by --tag; `clean` keeps tagged runs."""
     from tracetorch.cli.folders import holds
     from tracetorch.runs.listing import list_runs
     from tracetorch.runs.lock import REMOVING

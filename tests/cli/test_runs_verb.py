@@ -97,6 +97,7 @@ def test_folders_that_no_run_wrote_are_shown_and_harm_nothing(outputs):
     ("words", "phrase"),
     [
         ("runs nowhere", "there is no folder nowhere"),
+        ("runs --status complete", "there is no such status. Did you mean 'completed'? There are: completed, failed,"),
         ("runs --since yesterday", "--since yesterday: write a number and a unit"),
         ("runs --since 99999999999d", "before the first calendar year"),
         ("runs --experiment digit", "no run has it. Did you mean 'digits'? There are: digits, poisson_clicks"),

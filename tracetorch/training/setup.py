@@ -23,7 +23,7 @@ from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.task import choices
 from tracetorch.training.clipping import Clipping
-from tracetorch.training.transfer import described, freeze, transfer
+from tracetorch.training.transfer import freeze, transfer, transfer_note
 
 
 def check_counts(**counts: int | None) -> None:
@@ -184,7 +184,7 @@ class Setup:
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
         if init_from is not None and not run.has_checkpoint:
             run.init = transfer(init_from, net, parts=init_parts, optimizer=self.optimizer, task=task)
-            run.notes.append(described(run.init, len(net)))
+            run.notes.append(transfer_note(run.init, len(net)))
         if precision != "float32":
             if not self.learner.takes_precision:  # its forward pass uses float32 weights, whose spikes may differ
                 name = type(self.learner).__name__

@@ -93,7 +93,7 @@ def transfer(
     return origin | {"checksum": checksum_of(content)[:12], "parts": list(parts), "layers": taken, "fresh": kept}
 
 
-def described(facts: Mapping[str, Any], num_layers: int) -> str:
+def transfer_note(facts: Mapping[str, Any], num_layers: int) -> str:
     """Describe the result of `transfer` in a sentence. Args: num_layers: of the network."""
     names = {num_layers - 1: "readout"}
     taken = ", ".join(names.get(at, f"layer {at}") for at in facts["layers"]) or "no layer"
