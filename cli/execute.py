@@ -62,7 +62,7 @@ def execute(
         path: the run's folder; None: that of the config.
         resume_from: the folder of a run to continue.
         new_length: whether the config has another length than the run to continue, which may be completed.
-        display: prints progress; None: nothing is printed.
+        display: prints progress; None: only warnings are printed.
     Raises: UsageError, with nothing changed on disk.
     """
     config = composed.config

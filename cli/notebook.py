@@ -49,9 +49,9 @@ def run(
     check_own(composed.config, typed_values(lines), folder, trust)
     check_new(composed.config)
     notes = filter(None, [note_of(composed.choices, folder), *composed.notes])
-    display = _Silent() if quiet else Display(composed.experiment, "\n".join(notes))
+    display = None if quiet else Display(composed.experiment, "\n".join(notes))
     outcome = execute(composed, lines, display=display)
-    if isinstance(display, Display) and outcome.code == DONE:
+    if display is not None and outcome.code == DONE:
         display.conclude(outcome, False)
     return _opened(outcome)
 
@@ -107,15 +107,6 @@ def _packages(config: dict[str, Any]) -> list[str]:
 
     targets = (str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     return sorted({target.partition(".")[0] for target in targets} - {"tracetorch", "torch"})
-
-
-class _Silent:
-    """A run's listener that prints nothing."""
-
-    metric = "loss"
-
-    def __call__(self, event: str, values: dict[str, Any]) -> None:
-        del event, values
 
 
 class Picture(NamedTuple):

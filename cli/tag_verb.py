@@ -38,7 +38,10 @@ def command(words: Words, *, remove: Remove = False, traceback: Traceback = Fals
     for folder in map(as_folder, folders):
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}")
-        found = [folder] if holds(folder, "run.json") else [run.folder for run in list_runs([folder])]
+        try:
+            found = [folder] if holds(folder, "run.json") else [run.folder for run in list_runs([folder])]
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
         if not found or folder.name.startswith(REMOVING):
             raise UsageError(f"{folder} is not the folder of a run, and there is none below it")
         runs += found

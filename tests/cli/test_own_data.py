@@ -22,6 +22,7 @@ def labelled(tmp_path):
 
 
 def facts(folder):
+    """The content of a run.json."""
     return json.loads((folder / "run.json").read_text())
 
 

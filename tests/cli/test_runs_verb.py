@@ -16,6 +16,7 @@ NOW = datetime.now().astimezone()
 
 
 def started(days):
+    """Entries of run.json for a run that started so many days ago."""
     return {"started": (NOW - timedelta(days=days)).isoformat(), "config": config()}
 
 
@@ -153,6 +154,15 @@ def test_a_tag_that_cannot_be_removed_is_one_sentence(outputs, monkeypatch):
     ended = tracetorch("tag", "outputs/a/one", "paper", "--remove")
     assert ended.exit_code == 1
     assert "cannot write to" in ended.stderr and "tags.txt: Permission denied" in ended.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(outputs, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", fail)
+    for verb in (("tag", "outputs", "paper"), ("runs",)):
+        assert "outputs cannot be read: Permission denied" in refused(*verb)
 
 
 def test_clean_keeps_the_best_by_the_direction_of_the_metric(outputs):

@@ -11,6 +11,7 @@ from tracetorch.training.synaptic_costs import MOST_TRIALS, SynapticCosts
 
 
 def counted(net, xs, dt=None):
+    """The summary of a count over the input (time, batch, channels)."""
     costs = SynapticCosts(net)
     costs.add(Stream(lambda start, stop: xs[start:stop], len(xs), tuple(xs.shape[1:])))
     return costs.summary(dt)
@@ -25,6 +26,7 @@ def pruned():
 
 
 def spikes(steps=40, batch=3, channels=20):
+    """Random spikes, (steps, batch, channels), the same at each call."""
     return (torch.rand(steps, batch, channels, generator=torch.Generator().manual_seed(1)) < 0.3).float()
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: weights, states, optimizer, counters and generator states.
 
-Trials and spikes are not stored: they are functions of the seed and of the number of an update.
+Trials and spikes are not stored: they follow from the seed and from these values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Op
     """Write weights, states, optimizer, torch's generator states and further entries, with a checksum of all.
 
     Args: entries: plain values and tensors, such as update=120.
-    Raises: files.WriteError, OSError if the file cannot be written.
+    Raises: OSError if the file cannot be written.
     """
     path = Path(path)
     has_cuda_state = torch.cuda.is_available() and torch.cuda.is_initialized()

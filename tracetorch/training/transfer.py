@@ -16,8 +16,8 @@ from tracetorch.runs.checkpoint import checksum_of, read_checkpoint
 from tracetorch.runs.folder import state_of
 from tracetorch.tasks import Environment, Task
 
-PARTS = ("hidden", "readout", "optimizer", "normalization")
-"""What can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
+INIT_PARTS = ("hidden", "readout", "optimizer", "normalization")
+"""The parts that can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
 
 
 def source_checkpoint(source: str | Path) -> Path:
@@ -56,17 +56,17 @@ def transfer(
 
     Args:
         source: the folder of a run, or one of its checkpoints.
-        parts: of `PARTS`. "optimizer" needs `optimizer`; its state, such as momentum, is taken, its settings, such as
-            the learning rate, are not. "normalization" needs `task`: an environment, or a task with a learned scale.
+        parts: of `INIT_PARTS`. "optimizer" needs `optimizer`; its state, such as momentum, is taken, its settings, such
+            as the learning rate, are not. "normalization" needs `task`: an environment, or a task with a learned scale.
     Returns: facts for run.json: the run, the checkpoint and its checksum, the layers taken, and the layers not taken
         with the reasons.
     Raises: ValueError if the number of layers differs, a hidden layer does not fit, a part is missing, or a value is
         not finite, and as `read_checkpoint`; the network is then unchanged.
     Example: `tt.training.transfer("outputs/mnist/20260101-000000-abcdef", net, parts=["hidden"])`
     """
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in INIT_PARTS]
     if unknown or isinstance(parts, str) or not parts:
-        raise ValueError(f"init_parts is a list of {', '.join(PARTS)}; got {parts!r}")
+        raise ValueError(f"init_parts is a list of {', '.join(INIT_PARTS)}; got {parts!r}")
     path = source_checkpoint(source)
     content = read_checkpoint(path)
     layers = _layers_of(content, path)
