@@ -17,7 +17,7 @@ from tracetorch.runs.folder import state_of
 from tracetorch.tasks import Environment, Task
 
 INIT_PARTS = ("hidden", "readout", "optimizer", "normalization")
-"""The parts that can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
+"""Parts that can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
 
 
 def source_checkpoint(source: str | Path) -> Path:
