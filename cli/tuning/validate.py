@@ -52,7 +52,7 @@ class Composer:
 
     @property
     def notes(self) -> list[str]:
-        """What the templates say about keys of a preset that a chosen part does not take."""
+        """The notes of the templates: on keys of a preset that a chosen part does not take."""
         return list(dict.fromkeys(note for each in self._templates.values() for note in each.notes))
 
     def content(self) -> dict[str, Any]:
