@@ -53,7 +53,7 @@ _SEVERAL_BITS = ("tracetorch.tasks.Patterns",)  # tasks whose target is a bit fo
 _ONE_CLASS = ("cross_entropy", "cross_entropy_with_logits")  # losses whose target is one class or a distribution
 
 _COUNTS = ("updates", "steps", "learn_every", "window", "log_every", "eval_every", "patience")
-"""Keys of `train` that count from 1; the training loops check them too, for calls from Python."""
+"""Keys of `train` that are at least 1; the training loops check them too, for calls from Python."""
 
 _KINDS: dict[str, tuple[str, type | UnionType]] = {  # by annotation: the description and the types of its values
     "int": ("a whole number", int),
@@ -84,7 +84,8 @@ def check(config: dict[str, Any]) -> None:
     loggers = config.get("logger") or {}
     for name, node in loggers.items() if isinstance(loggers, dict) else [("", loggers)]:
         if not isinstance(node, dict) or "_target_" not in node:
-            raise UsageError(f"logger.{shorten(name)} has no _target_; choose with logger=tensorboard or logger=none")
+            key = f"logger.{shorten(name)}" if name else "logger"
+            raise UsageError(f"{key} has no _target_; choose with logger=tensorboard or logger=none")
     for key, kind in _PLAIN.items():
         node = config.get("output") if "." in key else config
         name = key.rpartition(".")[2]
@@ -164,7 +165,7 @@ def _check_loss(config: dict[str, Any]) -> None:
 
 
 Typed = Collection[tuple[str, str]]
-"""Keys and values that were typed now; see `adapter.typed_values`."""
+"""Settings from this command line, as keys and values; see `adapter.typed_values`."""
 
 
 def check_own(
@@ -175,14 +176,14 @@ def check_own(
     *,
     imports: bool = True,
 ) -> None:
-    """Check what presets of the user's own call, if there are such: of the project, or of a `--config-dir`.
+    """Check the targets of a config that may come from presets of the user: of the project, or of a `--config-dir`.
 
-    They may call what `check_trusted` allows, packages of `--trust`, and those of the project, unless `--config-dir`
-    is a folder outside of it.
+    It may call what `check_trusted` allows, packages of `--trust`, and the packages of the project; the last not if
+    `--config-dir` lies outside of the project. Without a project and a `--config-dir`, nothing is checked.
 
     Args:
-        typed: may call anything.
-        imports: whether a package is imported to see what it defines.
+        typed: targets that are allowed, because the user typed them.
+        imports: whether to import a package, to check that it defines the target itself.
     Raises: UsageError that names the first target that is not trusted.
     """
     own = project.current()

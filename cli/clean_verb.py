@@ -40,23 +40,24 @@ def command(
 
     from tracetorch.runs.cleanup import choose, remove
 
-    chosen, unread = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
-    for folder in unread:
-        say(f"skipped  {folder.path}  ({folder.why})")
+    chosen, kept = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
+    for run in kept:
+        say(f"skipped  {run.path}  ({run.why})")
     if not chosen:
         say(f"nothing to remove in {root}")
         return
     removed, first_error = 0, ""
-    for run in chosen:
-        say(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
+    for removable in chosen:
+        path, size = removable.path, f"{removable.mebibytes:,.1f} MiB"
+        say(f"{'remove' if yes else 'would remove'}  {path}  ({removable.status}, {removable.age}, {size})")
         if yes:
             try:
-                removed += remove(run.path, root)
+                removed += remove(path, root)
             except OSError as error:
-                first_error = first_error or f"{error.filename or run.path}: {error.strerror or error}"
-    size = sum(run.mebibytes for run in chosen)
+                first_error = first_error or f"{error.filename or path}: {error.strerror or error}"
     if not yes:
-        say(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
+        total = sum(removable.mebibytes for removable in chosen)
+        say(f"{len(chosen)} runs, {total:,.1f} MiB; add --yes to remove them")
         return
     say(f"{removed} of {len(chosen)} runs removed")
     if first_error:

@@ -194,7 +194,7 @@ def _scatter(comparison: Comparison, key: str) -> Scatter:
 
 
 def _print(content: tables.Table, file: str = "comparison.html") -> None:
-    """Print a table; its end and its columns may be left out. Args: file: the file with the whole table."""
+    """Print a table: at most 40 rows; of too many columns, only the number. Args: file: of the whole table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -151,7 +151,7 @@ class Display:
 
 
 def _activity(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Firing rate and sparsity, and synaptic operations, one row each; none of what is not known."""
+    """Firing rate and sparsity, and synaptic operations, one row each; unknown values are left out."""
     units = {"firing_rate_hz": "Hz per neuron", "firing_rate_per_step": "spikes per neuron and step"}
     found = [f"{summary[name]:.3g} {unit}" for name, unit in units.items() if name in summary]
     sparse = [name for name in _ACTIVITY[2:] if name in summary]

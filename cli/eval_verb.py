@@ -39,19 +39,26 @@ def command(
     from tracetorch import device
     from tracetorch.cli.check import OPTIONAL_PARTS
     from tracetorch.cli.display import Display
-    from tracetorch.cli.execute import conclude, contained, described, files_of, make_parts, refusing
+    from tracetorch.cli.execute import (
+        as_usage_errors,
+        conclude,
+        files_of,
+        make_parts,
+        metrics_and_batch_size,
+        restoring_directory,
+    )
     from tracetorch.experiments import evaluation
     from tracetorch.runs import Run
 
     config = found.composed.config
     device.use_threads(config["threads"])
     settings = {name: config["train"][name] for name in _TRAIN_KEYS if name in config["train"]}
-    with contained() as base:
+    with restoring_directory() as base:
         parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *OPTIONAL_PARTS)}
         display = Display(found.composed.experiment)
-        metrics, batch_size = described(parts["task"])
+        metrics, batch_size = metrics_and_batch_size(parts["task"])
         display.metric = metrics[0]
-        with refusing():
+        with as_usage_errors():
             run = Run(
                 config,
                 experiment=found.composed.experiment,

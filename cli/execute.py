@@ -16,7 +16,7 @@ from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.adapter.making import naming
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
-from tracetorch.cli.folders import GOING_ON, NAME_LINE, check_unchanged
+from tracetorch.cli.folders import CHANGEABLE, NAME_LINE, check_unchanged
 from tracetorch.files import WriteError, expanded
 from tracetorch.runs.ending import sentence
 from tracetorch.runs.folder import RunFolder, state_of
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from tracetorch.runs import Run
 
 
-class Follower(Protocol):
-    """A run's listener, which may show a metric."""
+class MetricListener(Protocol):
+    """A run's listener that shows a metric."""
 
-    metric: str  # its name; `execute` sets it
+    metric: str  # name of the metric to show; `execute` sets it
 
     def __call__(self, event: str, values: dict[str, Any]) -> str | None: ...
 
@@ -53,25 +53,26 @@ def execute(
     path: Path | None = None,
     resume_from: RunFolder | None = None,
     new_length: bool = False,
-    display: Follower | None = None,
+    display: MetricListener | None = None,
 ) -> RunOutcome:
     """Run the experiment that a config describes.
 
     Args:
         overrides: as typed; recorded in the folder.
-        path: the run's folder; if None, that of the config.
+        path: the run's folder; None: that of the config.
         resume_from: the folder of a run to continue.
-        new_length: whether the config has another length than this run, which may be completed.
-    Raises: UsageError; then nothing on disk has changed.
+        new_length: whether the config has another length than the run to continue, which may be completed.
+        display: prints progress; None: only warnings are printed.
+    Raises: UsageError, with nothing changed on disk.
     """
     config = composed.config
-    with contained() as base:
+    with restoring_directory() as base:
         check(config)
         output = config["output"]
         if resume_from is not None:
-            check_unchanged(resume_from, config, GOING_ON if new_length else ())
+            check_unchanged(resume_from, config, CHANGEABLE if new_length else ())
 
-        with without_collecting():
+        with without_garbage_collection():
             from tracetorch.cli.lazy_compiler import defer_compiler, skip_docstrings
 
             defer_compiler()
@@ -83,12 +84,12 @@ def execute(
             device.use_threads(config["threads"])
             train = function(config["train"])
             parts = _taken_by(train, config, make_parts(config))
-        metrics, batch_size = described(parts["task"])
+        metrics, batch_size = metrics_and_batch_size(parts["task"])
         if display is not None:
             display.metric = metrics[0]
-        follower = _Followers(display, {name: make(node, f"logger.{name}") for name, node in _loggers(config)})
+        listener = _Listeners(display, {name: make(node, f"logger.{name}") for name, node in _loggers(config)})
         output_dir = expanded(output["dir"]) if output.get("dir") else None
-        with refusing():
+        with as_usage_errors():
             run = Run(
                 config,
                 experiment=composed.experiment,
@@ -98,9 +99,9 @@ def execute(
                 new_length=new_length,
                 base=base,
                 files=files_of(composed, overrides),
-                listener=follower,
+                listener=listener,
             )
-        follower.run = run
+        listener.run = run
         if resume_from is not None and (
             reason := _why_not_continued(base / resume_from.path, resume_from.path, config, new_length)
         ):
@@ -111,8 +112,8 @@ def execute(
 
 
 @contextmanager
-def without_collecting() -> Iterator[None]:
-    """Disable garbage collection in the body; what exists after the first body, mostly modules, is never scanned."""
+def without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection in the body; objects that exist after the first body, mostly modules, are exempt."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -138,20 +139,20 @@ def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any], new_le
     return ""
 
 
-def described(task: Any) -> tuple[Sequence[str], int]:
+def metrics_and_batch_size(task: Any) -> tuple[Sequence[str], int]:
     """The metrics of a task (the first is shown) and its batch size. Raises: UsageError if one is missing or wrong."""
     with naming("task"):
-        metrics, batch_size, kind = task.metrics, task.batch_size, type(task).__name__
-        if not (isinstance(metrics, tuple | list) and metrics and all(isinstance(name, str) for name in metrics)):
+        metrics, batch_size, name = task.metrics, task.batch_size, type(task).__name__
+        if not (isinstance(metrics, tuple | list) and metrics and all(isinstance(each, str) for each in metrics)):
             found = shorten(repr(metrics))
-            raise UsageError(f"task: {kind}.metrics must be names such as ('accuracy',), at least one; it is {found}")
+            raise UsageError(f"task: {name}.metrics must be names such as ('accuracy',), at least one; it is {found}")
         if not hasattr(batch_size, "__index__"):
-            raise UsageError(f"task: {kind}.batch_size must be a whole number; it is {shorten(repr(batch_size))}")
+            raise UsageError(f"task: {name}.batch_size must be a whole number; it is {shorten(repr(batch_size))}")
     return metrics, batch_size
 
 
 @contextmanager
-def contained() -> Iterator[Path]:
+def restoring_directory() -> Iterator[Path]:
     """Restore the working directory after the body. Yields: the working directory. Raises: UsageError without one."""
     base = working_directory()
     try:
@@ -206,12 +207,12 @@ def _loggers(config: dict[str, Any]) -> list[tuple[str, Any]]:
     return list((config.get("logger") or {}).items())
 
 
-class _Followers:
+class _Listeners:
     """A run's listener that passes events on to a display and to loggers; an error of one does not stop another."""
 
-    run: Run  # set once it exists
+    run: Run  # set by `execute`
 
-    def __init__(self, display: Follower | None, loggers: dict[str, Any]):
+    def __init__(self, display: MetricListener | None, loggers: dict[str, Any]):
         from tracetorch.loggers import Loggers
 
         self._display, self._is_displaying = display, display is not None
@@ -237,9 +238,9 @@ class _Followers:
 
 
 def _start_of(config: dict[str, Any], train: Callable[..., None], base: Path) -> dict[str, Any]:
-    """The options of a start from a trained network, and of frozen layers; {} if none is set.
+    """The options of a training loop for a start from a trained network, and for frozen layers; {} if none is set.
 
-    Raises: UsageError if a loop does not take one.
+    Raises: UsageError if the loop does not take one.
     """
     options: dict[str, Any] = {}
     if config.get("init_from") is not None:
@@ -254,7 +255,7 @@ def _start_of(config: dict[str, Any], train: Callable[..., None], base: Path) ->
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def as_usage_errors() -> Iterator[None]:
     """Raise a UsageError if the body finds that a folder is in use, or cannot be written."""
     try:
         yield

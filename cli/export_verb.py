@@ -25,7 +25,7 @@ TargetName = Annotated[
 ]
 Step = Annotated[
     float | None,
-    typer.Option("--dt", metavar="SECONDS", help="nir: length of a step. Default: 0.0001, as snnTorch assumes."),
+    typer.Option("--dt", metavar="SECONDS", help="nir: length of a step. Default: 0.0001, or that of --for."),
 ]
 Readout = Annotated[
     Literal["neurons", "current"],
@@ -49,7 +49,7 @@ def command(
     if format_ == "safetensors":
         _refuse_for_safetensors({"--for": target, "--dt": dt, "--readout": readout != "neurons" or None})
     from tracetorch.cli.adapter import make
-    from tracetorch.cli.execute import contained
+    from tracetorch.cli.execute import restoring_directory
     from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
     found = find_run(folder, trust or ())
@@ -63,7 +63,7 @@ def command(
     from tracetorch.training.setup import network_of
 
     config = found.composed.config
-    with naming_the_other(found.folder, "export"), contained() as base:
+    with naming_the_other(found.folder, "export"), restoring_directory() as base:
         network = make(config["network"], "network")
         try:
             net = network_of(base / weights, network)
@@ -81,20 +81,22 @@ def command(
     reader = "read_safetensors" if format_ == "safetensors" else "from_nir"
     say(f"{path}: in Python, tracetorch.interop.{reader}({str(path)!r}) makes the network")
     if format_ == "nir":
-        _say_what_to_set(target, graph.metadata["dt"])
+        _say_how_to_reset(target, graph.metadata["dt"])
 
 
 def _refuse_for_safetensors(given: dict[str, object]) -> None:
+    """Raises: UsageError for an option that was typed. Args: given: values by option; None for the default."""
     for option, value in given.items():
         if value is not None:
-            raise UsageError(f"{option} has no effect on safetensors, which has the weights alone; leave it out")
+            raise UsageError(f"{option} has no effect on safetensors, which holds weights and the config; leave it out")
 
 
-def _say_what_to_set(target: str | None, dt: float) -> None:
+def _say_how_to_reset(target: str | None, dt: float) -> None:
     from tracetorch.interop import TARGETS
 
+    fact = f"dt = {dt:g} s; NIR does not record that LIF neurons reset by subtraction"
     if target is None:
-        say(f"dt = {dt:g} s; LIF neurons reset by subtraction, which NIR cannot say: for another framework, add --for")
+        say(f"{fact}: for another framework, add --for")
     else:
-        say(f"dt = {dt:g} s; NIR cannot say that LIF neurons reset by subtraction; after loading it in {target},")
+        say(f"{fact}; after loading it in {target},")
         say(f"  {TARGETS[target].advice}")

@@ -43,7 +43,7 @@ def find_run(
     Args:
         trust: packages to trust in addition to traceTorch and torch.
         overrides: changes of the config's values.
-        may_differ: keys that `check_unchanged` leaves out.
+        may_differ: keys that `check_unchanged` does not compare.
     Raises: UsageError, one sentence.
     """
     if not os.path.lexists(path):
@@ -107,7 +107,7 @@ def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference |
 LENGTHS = ("train.updates", "train.passes", "train.steps")
 """Keys of the length of a training."""
 
-GOING_ON = (*LENGTHS, "train.patience")
+CHANGEABLE = (*LENGTHS, "train.patience")
 """Keys that a run may change when it is continued."""
 
 
@@ -128,7 +128,7 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any], may_differ: Colle
     old, new = (shorten(json.dumps(value, ensure_ascii=False), 40) for value in (found.one, found.other))
     key, shown = shorten(found.key), quote(folder.path)
     advice = "for other settings, start a new run with tracetorch run"
-    if found.key in GOING_ON:
+    if found.key in CHANGEABLE:
         advice = f"to go on for longer: tracetorch resume {shown} {quote(f'{key}={new}')}"
     elif found.key.startswith("task."):
         advice = f"to test with other settings: tracetorch eval {shown} {quote(f'{key}={new}')}"
@@ -180,7 +180,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
 
 @contextmanager
 def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
-    """If the body raises a UsageError for a damaged checkpoint, add how to use the run's other checkpoint."""
+    """If the body raises a UsageError for a damaged checkpoint, add how to use the run's other one, if it is whole."""
     try:
         yield
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""`tracetorch new`: a part of one's own, as a file that runs, with its YAML and its test."""
+"""`tracetorch new`: write a part of the user's own, as a file that runs, with its YAML and its test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEW_PROJECT = """# This folder is a project of traceTorch: see docs/own-code.md
 [tracetorch]
 # The folder of configs: conf/task/NAME.yaml, conf/experiment/NAME.yaml, …
 conf = "conf"
-# The modules that they, and the runs in this folder, may call.
+# The modules that these configs, and the runs in this folder, may call.
 packages = ["{name}"]
 """
 
@@ -37,13 +37,13 @@ Kind = Annotated[
     Literal["task", "neuron", "connection", "rule", "loss", "env"],
     typer.Argument(metavar="KIND", help="task, neuron, connection, rule, loss or env (a task with rewards)."),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the file and the choice, such as louder_half.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the file and of the choice, such as louder_half.")]
 
 
 def command(kind: Kind, name: Name, traceback: Traceback = False) -> None:
     """Write a part of your own that runs as it stands: NAME.py, its YAML in conf/, and test_NAME.py.
 
-    Makes the folder a project (tracetorch.toml) if it is none. Overwrites no file.
+    Outside of a project, makes the folder one (tracetorch.toml). Overwrites no file.
     """
     group = _GROUPS[kind]
     own = project.current()
@@ -96,10 +96,10 @@ def _is_installed(name: str) -> bool:
 
 
 def _filled(kind: str, name: str) -> list[str]:
-    """The texts of a part, of its YAML and of its test.
+    """Fill the templates of a kind. Returns: the texts of the part, of its YAML and of its test.
 
-    For louder_half, own_part becomes louder_half, Own part Louder half, the class OwnPart LouderHalf, and the function
-    own_function louder_half. A class or function gets another name if the texts use that for something else.
+    For the name louder_half: own_part, Own part → louder_half, Louder half; OwnPart → LouderHalf; own_function →
+    louder_half. A class or function whose name the texts use for something else gets the prefix My or my_.
     """
     texts = [
         (_TEMPLATES / file).read_text(encoding="utf-8") for file in (f"{kind}.py", f"{kind}.yaml", f"{kind}_test.py")
@@ -136,7 +136,7 @@ def _with_package(own: project.Project, name: str) -> str:
         if tomllib.loads(new) == {"tracetorch": {**table, "packages": names}}:
             return new
     raise UsageError(
-        f'add "{name}" to packages in {own.file} first: its list is written in a way that is not changed here'
+        f'add "{name}" to packages in {own.file} first: this command cannot edit the list as it is written'
     )
 
 

@@ -19,19 +19,26 @@ if TYPE_CHECKING:
     from tracetorch.rules import Rule
 
 
-def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False) -> SavedRun:
+def run(
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: str | Path | None = None,
+    trust: Collection[str] = (),
+    quiet: bool = False,
+) -> SavedRun:
     """Train a network as `tracetorch run` does, test it, record everything. Returns: the run.
 
     Args:
         overrides: changes of the config, as typed: ["experiment=mnist_sample", "seed=1"].
         config_dir: a folder with presets of your own.
-        quiet: whether to print nothing.
+        trust: packages whose code these presets may call, in addition to traceTorch, torch and those of the project.
+        quiet: whether to print warnings only.
     Raises: UsageError for a wrong config, with nothing left on disk; RuntimeError if the run failed; KeyboardInterrupt
         if it was interrupted, after everything is saved.
     Example: `accuracy = [tt.run([f"optimizer.lr={lr}"]).summary["accuracy"] for lr in (0.001, 0.01)]`
     """
-    from tracetorch.cli.adapter import compose, note_of
-    from tracetorch.cli.check import check_new
+    from tracetorch.cli.adapter import compose, note_of, typed_values
+    from tracetorch.cli.check import check_new, check_own
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
     from tracetorch.cli.shared_arguments import with_home
@@ -39,10 +46,12 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, 
     lines = [with_home(line) for line in _as_list(overrides)]
     folder = None if config_dir is None else expanded(config_dir)
     composed = compose(lines, folder)
+    check_own(composed.config, typed_values(lines), folder, trust)
     check_new(composed.config)
-    display = _Silent() if quiet else Display(composed.experiment, note_of(composed.choices, folder))
+    notes = filter(None, [note_of(composed.choices, folder), *composed.notes])
+    display = None if quiet else Display(composed.experiment, "\n".join(notes))
     outcome = execute(composed, lines, display=display)
-    if isinstance(display, Display) and outcome.code == DONE:
+    if display is not None and outcome.code == DONE:
         display.conclude(outcome, False)
     return _opened(outcome)
 
@@ -58,6 +67,7 @@ def load(
     """Open the folder of a run. Its parts are made when they are first used.
 
     Args:
+        folder: with config.yaml and, for the network, a checkpoint.
         overrides: changes of the config's values, such as ["task.delay=4"].
         checkpoint: the weights to use; None: those that the run tested.
         device: of the network and the task; None: as in the config.
@@ -66,14 +76,16 @@ def load(
     Example: `net = tt.load("outputs/mnist/20260101-000000-abcdef").net`
     """
     from tracetorch.cli.folders import find_run
+    from tracetorch.cli.shared_arguments import with_home
 
-    changes = [*_as_list(overrides), *([] if device is None else [f"device={device}"])]
+    changes = [*map(with_home, _as_list(overrides)), *([] if device is None else [f"device={device}"])]
     return SavedRun(find_run(expanded(folder), trust, changes), checkpoint)
 
 
 def _as_list(overrides: Sequence[str]) -> list[str]:
+    """Raises: UsageError for one string, for values that are not strings, and for options of the command line."""
     if isinstance(overrides, str) or not all(isinstance(line, str) for line in overrides):
-        raise UsageError(f'overrides are a list of text, such as ["seed=1"], got {shorten(repr(overrides))}')
+        raise UsageError(f'overrides must be a list of strings, such as ["seed=1"], got {shorten(repr(overrides))}')
     for line in overrides:
         if line.startswith("-"):
             raise UsageError(f"'{shorten(line)}': options are for the command line; a sweep is a loop over tt.run")
@@ -81,6 +93,7 @@ def _as_list(overrides: Sequence[str]) -> list[str]:
 
 
 def _opened(outcome: RunOutcome) -> SavedRun:
+    """Open the folder of a run that has just ended. Raises: as `run`, unless it is completed."""
     if outcome.code == INTERRUPTED:
         raise KeyboardInterrupt(outcome.message)
     if outcome.code != DONE:
@@ -89,26 +102,17 @@ def _opened(outcome: RunOutcome) -> SavedRun:
 
 
 def _packages(config: dict[str, Any]) -> list[str]:
-    """The packages that a config calls, which its run has just called."""
+    """The packages that a config calls, except traceTorch and torch. They are trusted: its run has just called them."""
     from tracetorch.cli.check import nodes
 
     targets = (str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     return sorted({target.partition(".")[0] for target in targets} - {"tracetorch", "torch"})
 
 
-class _Silent:
-    """A run's listener that prints nothing."""
-
-    metric = "loss"
-
-    def __call__(self, event: str, values: dict[str, Any]) -> None:
-        del event, values
-
-
 class Picture(NamedTuple):
-    """A figure of a run; a notebook shows it."""
+    """A figure of a run, which a notebook shows."""
 
-    path: Path
+    path: Path  # of the PNG file
 
     def _repr_png_(self) -> bytes:
         return read_bytes(self.path)
@@ -121,10 +125,17 @@ class _Parts(NamedTuple):
 
 
 class SavedRun:
-    """The folder of a run, opened: results at once, the network and its parts when they are first used.
+    """An opened run folder. Results are read when it is opened, the network and other parts when they are first used.
 
-    The network is reset: its weights are those of the checkpoint, its states are at rest. The data are read only by
-    `task` and `evaluate`.
+    The network has the weights of the checkpoint; its states are at rest. Only `task` and `evaluate` read the data.
+
+    Attributes:
+        folder: its absolute path.
+        config: plain dicts and lists, with the changes given to `load`.
+        experiment, status: such as "mnist" and "completed"; see docs/run-folder.md.
+        summary: results by name, such as {"accuracy": .98, "loss": .07}; {} before the end of the run.
+    Raises: UsageError or ValueError, when a part is first used, if it cannot be made or the checkpoint is missing or
+        damaged.
     """
 
     def __init__(self, found: Found, checkpoint: Literal["latest", "best"] | None = None):
@@ -139,12 +150,12 @@ class SavedRun:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of run.json."""
+        """The content of run.json when the folder was opened."""
         return self._found.state.facts
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The records so far; `pandas.DataFrame(run.metrics)` makes a table of them."""
+        """The records of metrics.jsonl so far; `pandas.DataFrame(run.metrics)` makes a table of them."""
         return self._found.folder.records()
 
     @property
@@ -154,7 +165,7 @@ class SavedRun:
 
     @cached_property
     def checkpoint(self) -> Path:
-        """The file with the weights."""
+        """The path of the file with the weights. Raises: UsageError if there is none."""
         from tracetorch.cli.folders import tested_checkpoint
 
         return tested_checkpoint(self._found, self._checkpoint_name).absolute()
@@ -214,12 +225,16 @@ class SavedRun:
 
     @cached_property
     def loss(self) -> Any:
-        """The loss: a function of output and target to loss and signal, or a loss for rewards, at its start."""
+        """The loss: a function of output and target to loss and signal, or a new loss for rewards."""
         loss = self._made("loss")
         return loss() if hasattr(getattr(loss, "func", loss), "observe") else loss
 
     def evaluate(self, split: Literal["test", "validation"] = "test") -> dict[str, float]:
-        """Test the network as it is now, without learning. Returns: loss and metrics, for rewards the metrics."""
+        """Test the network as it is now, without learning.
+
+        Returns: the mean loss and metrics over the trials of the split; for rewards, the metrics.
+        Raises: UsageError if the task has no such trials, or if its data cannot be read.
+        """
         from tracetorch.tasks import Environment
         from tracetorch.tasks.evaluate import evaluate, evaluate_policy
         from tracetorch.tasks.task import means
@@ -237,7 +252,7 @@ class SavedRun:
 
     def _made(self, name: str) -> Any:
         from tracetorch.cli.adapter import make
-        from tracetorch.cli.execute import contained
+        from tracetorch.cli.execute import restoring_directory
 
-        with contained():
+        with restoring_directory():
             return make(self.config[name], name)

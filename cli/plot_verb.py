@@ -1,4 +1,4 @@
-"""`tracetorch plot`: draw a run's figures again, or some of them as a paper needs them."""
+"""`tracetorch plot`: draw a run's figures again, or some of them in the size and style of a paper."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def command(
     layer: Layer = None,
     neurons: Neurons = None,
     trial: Trial = 0,
-    format: Formats = None,
+    format_: Formats = None,
     width: Width = None,
     style: Style = None,
     title: Title = None,
@@ -69,7 +69,7 @@ def command(
     """
     typed = moved or []
     _check_moved(folder, typed)
-    formats, numbers = _formats(format), _numbers(neurons)
+    formats, numbers = _formats(format_), _numbers(neurons)
     chosen = _Choice(_words(figure, "--figure"), 0 if numbers and layer is None else layer, numbers, trial, formats)
     from tracetorch.cli.check import nodes
     from tracetorch.cli.folders import find_run, tested_checkpoint
@@ -81,7 +81,7 @@ def command(
     if not was_tested:
         say("this run was not tested: the figures of test trials are left out")
     count = f"{len(drawn.names)} figure{'s' if len(drawn.names) != 1 else ''}"
-    kinds = f" as {', '.join(formats)}" if format else ""
+    kinds = f" as {', '.join(formats)}" if format_ else ""
     say(f"{count} in {folder / 'plots'}{kinds}: {', '.join(drawn.names)}")
     for name, reason in drawn.failed.items():
         complain(f"no figure {name}: {reason}")
@@ -96,7 +96,7 @@ def command(
 
 
 class _Choice(NamedTuple):
-    """What was typed about the figures: as `View`, which loads torch."""
+    """The typed choice of figures, with the fields of `View`, which cannot be imported without torch."""
 
     figures: list[str]
     layer: int | None
@@ -132,11 +132,15 @@ def _look(width: float | None, style: Path | None, title: str | None) -> Iterato
 
 
 def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[Drawn, str, bool]:
-    """Draw the figures. Returns: them; what is wrong with the task, or ""; whether the run has test trials."""
+    """Draw the figures.
+
+    Returns: the figures; why the task cannot be used, or ""; whether the run has test trials.
+    Raises: UsageError for a figure, layer, neuron or trial that the run does not have, or for unreadable files.
+    """
     import torch
 
     from tracetorch.cli.adapter import make
-    from tracetorch.cli.execute import contained
+    from tracetorch.cli.execute import restoring_directory
     from tracetorch.cli.folders import naming_the_other
     from tracetorch.runs import RunFolder
     from tracetorch.training.report import OF_ACTIVITY, View, ViewError, draw, draw_without_task
@@ -149,7 +153,7 @@ def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[D
     if view.shows_part:
         view = view._replace(figures=view.figures or OF_ACTIVITY)
     config = found.composed.config
-    with naming_the_other(found.folder, "plot"), contained() as base:
+    with naming_the_other(found.folder, "plot"), restoring_directory() as base:
         run = RunFolder(base / folder)
         network, loss = (make(config[name], name) for name in ("network", "loss"))
         task, fault = _task(config, found.state.facts)
@@ -173,7 +177,7 @@ def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[D
 
 
 def _words(typed: Iterable[str] | None, option: str) -> list[str]:
-    """The words of an option that may be repeated, or list several words with commas. Raises: UsageError for none."""
+    """The words of a repeatable option, which may list several with commas. Raises: UsageError for an empty word."""
     words = [word.strip() for part in typed or () for word in part.split(",")]
     if "" in words:
         raise UsageError(f"{option}: a name is empty; leave {option} out, or give one")
@@ -181,7 +185,7 @@ def _words(typed: Iterable[str] | None, option: str) -> list[str]:
 
 
 def _formats(typed: list[str] | None) -> tuple[str, ...]:
-    """Raises: UsageError for a format that figures do not have."""
+    """The formats, without repetitions; by default, png and svg. Raises: UsageError for another format."""
     formats = tuple(dict.fromkeys(word.lower() for word in _words(typed, "--format"))) or FORMATS[:2]
     for word in formats:
         if word not in FORMATS:
@@ -200,7 +204,7 @@ def _numbers(typed: str | None) -> tuple[int, ...]:
 
 
 def _advised(error: ViewError, fault: str) -> str:
-    """What is wrong with the choice of figures, what is close, and what there is. Args: fault: of the task."""
+    """The message for a wrong choice of figures, with a close name and all names. Args: fault: as from `_task`."""
     if not error.name:
         return str(error)
     reason = f" ({fault.partition(';')[0]})" if fault else ""

@@ -1,6 +1,6 @@
-"""A project: a folder with `tracetorch.toml`, which names a folder of configs and packages of the user's own.
+"""A project: a folder with `tracetorch.toml`, which names a folder of configs and the user's own packages.
 
-The file is read, never run. Code of a project is imported only when a part of it is made; see `entered`.
+The file is read, never run. Code of a project is imported only when a part from it is made; see `make_importable`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _chosen: list[Path | None] = [None]  # the root in a process that runs jobs; els
 
 
 def choose(root: Path | None) -> None:
-    """Take a folder as that of the project, in place of the one that the working directory is in."""
+    """Set the project's folder for this process; None: the project of the working directory."""
     _chosen[0] = root
 
 
 def current() -> Project | None:
-    """The project of the working directory; None if it is in none. Raises: UsageError if its file is broken."""
+    """The chosen project, or else that of the working directory, if any. Raises: UsageError if its file is broken."""
     root = _chosen[0] or _find(None)
     if root is None:
         return None
@@ -66,7 +66,7 @@ def _is_inside(path: Path, own: Project) -> bool:
 
 
 def advice(path: Path, package: str) -> str:
-    """How to trust a package that a config in this file or folder calls."""
+    """The advice on how to trust a package that is called by a config in this file or folder."""
     own, root = current(), _find(real(path))
     trust = f"add --trust {package}"
     if own is not None and _is_inside(path, own):
@@ -74,18 +74,20 @@ def advice(path: Path, package: str) -> str:
     return f"{trust}, or run this in {shorten(root, 200)}, its project" if root else trust
 
 
-def entered() -> None:
-    """Make the modules of the project importable, before a part of the user's own is imported."""
+def make_importable() -> None:
+    """Put the project's folder on the import path. Call this before a user's part is imported."""
     project = current()
     if project is not None and str(project.root) not in sys.path:
         sys.path.insert(0, str(project.root))
 
 
 def _find(start: Path | None) -> Path | None:
-    """The nearest folder with the file, from a folder upward. Args: start: None for the working directory.
+    """The nearest folder with `tracetorch.toml`, from a folder upwards; None without one.
+
+    Args: start: None for the working directory.
 
     The search ends at the user's home folder, at the root of the file system, and at a folder that any user may
-    write to, such as /tmp: someone else's file there is not ours.
+    write to, such as /tmp: a file there may be that of another user.
     """
     with suppress(OSError, RuntimeError):
         here, home = start or Path.cwd(), Path.home()

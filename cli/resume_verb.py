@@ -33,7 +33,7 @@ def command(
 
     In a sweep: run every job that is not completed.
     """
-    from tracetorch.cli.folders import GOING_ON, LENGTHS, check_training, find_run, holds, naming_the_other
+    from tracetorch.cli.folders import CHANGEABLE, LENGTHS, check_training, find_run, holds, naming_the_other
     from tracetorch.cli.sweep.plan import FILE
 
     typed = changes or []
@@ -46,12 +46,12 @@ def command(
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     for line in typed:
-        if line.partition("=")[0] not in (*GOING_ON, "task.resume"):
+        if line.partition("=")[0] not in (*CHANGEABLE, "task.resume"):
             advice = "a run continues with its own config; only its length changes, such as train.passes=20"
             start = f"to start a new run from its weights: tracetorch run init_from={quote(folder)} {quote(line)}"
             raise UsageError(f"'{shorten(line)}': {advice}; {start}")
     lengths = [line for line in typed if line.startswith("train.")]
-    found = find_run(folder, trust or [], lengths, may_differ=GOING_ON if lengths else ())
+    found = find_run(folder, trust or [], lengths, may_differ=CHANGEABLE if lengths else ())
     check_training(found)
     if found.state.status == "completed" and not lengths:
         remark = f"{folder} is completed: there is nothing to continue"

@@ -87,7 +87,7 @@ def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback
         return code
     is_completed = found.state.status == "completed"
     try:
-        difference = first_difference(found.folder, outcome.run.folder, as_far_as_it_came=not is_completed)
+        difference = first_difference(found.folder, outcome.run.folder, unfinished=not is_completed)
         changes = provenance_changes(found.state.facts, outcome.run.folder.facts())
         changes += ["the first run got another length after its start"] * ("earlier_lengths" in found.state.facts)
         count = len(found.folder.records())

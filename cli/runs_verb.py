@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tracetorch.runs.listing import ListedRun
 
 _MISSING = object()
+STATUSES = ("completed", "failed", "interrupted", "killed", "running", "broken", "unreadable")
 
 Words = Annotated[
     list[str] | None,
@@ -32,7 +33,9 @@ Words = Annotated[
 Experiment = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only this experiment; * stands for any letters, as in 'mnist*'.")
 ]
-Since = Annotated[str | None, typer.Option(metavar="AGE", help="Only runs started since 7d, 12h or 2026-01-31.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only runs of the last 7d or 12h, or since a date, 2026-01-31.")
+]
 Status = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only runs with this status, such as completed or failed.")
 ]
@@ -40,7 +43,8 @@ Tag = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only runs w
 Sort = Annotated[
     str | None,
     typer.Option(
-        metavar="KEY", help="Sort, best first: when (default), experiment, status, duration, metric or any result."
+        metavar="KEY",
+        help="Sort, best first: when (default), experiment, status, duration, folder, metric or any result.",
     ),
 ]
 Best = Annotated[int | None, typer.Option(metavar="N", min=1, help="The N best of each experiment, by --sort.")]
@@ -58,10 +62,10 @@ def command(
     sort: Sort = None,
     best: Best = None,
     limit: Limit = 40,
-    form: Format = "table",
+    format_: Format = "table",
     traceback: Traceback = False,
 ) -> None:
-    """List runs: the newest first, or the best. Jobs of sweeps are included. Reads the folders alone."""
+    """List runs: the newest first, or the best. Jobs of sweeps are included. No database: reads the run folders."""
     folders = [as_folder(word) for word in words or () if "=" not in word] or [Path("outputs")]
     conditions = [word.partition("=")[::2] for word in words or () if "=" in word]
     for folder in folders:
@@ -69,6 +73,9 @@ def command(
             hint = "; `tracetorch run` makes runs there" if folder == Path("outputs") else ""
             raise UsageError(f"there is no folder {folder}{hint}")
     start = None if since is None else _start(since)
+    if status is not None and status not in STATUSES:
+        close, known = did_you_mean(status, STATUSES), ", ".join(STATUSES)
+        raise UsageError(f"--status {shorten(status)}: there is no such status.{close} There are: {known}.")
 
     from tracetorch.runs.listing import list_runs
 
@@ -89,18 +96,18 @@ def command(
     chosen = _sorted(chosen, key)
     if best is not None:
         chosen = _best(chosen, best)
-    if form == "table":
+    if format_ == "table":
         _print_table(chosen, limit, len(found), _extra(chosen, sort))
     else:
         from tracetorch.runs.records import to_csv, to_json
 
         rows = [_row(run) for run in chosen]
-        text = to_json(rows, indent=2) if form == "json" else to_csv([_flat(row) for row in rows]).rstrip("\n")
+        text = to_json(rows, indent=2) if format_ == "json" else to_csv([_flat(row) for row in rows]).rstrip("\n")
         say(*text.split("\n"))
 
 
 def _start(since: str) -> datetime:
-    """The time that an age or a date names. Raises: UsageError."""
+    """The time from which runs are listed. Args: since: an age or a date. Raises: UsageError."""
     now = datetime.now().astimezone()
     try:
         return datetime.combine(date.fromisoformat(since), datetime.min.time()).astimezone()
@@ -156,17 +163,16 @@ def _is_value(value: Any, wanted: str) -> bool:
 
 
 def _sorted(runs: list[ListedRun], key: str) -> list[ListedRun]:
-    """Sort, the best first, those without the value last. Raises: UsageError for a key that no run has."""
+    """Sort runs: the best first, runs without the value last. Raises: UsageError for a key that no run has."""
     from tracetorch.runs.folder import lower_is_better
 
     def number(run: ListedRun) -> float | None:
         if key == "when":
             return run.when.timestamp() if run.when else None
-        name, value = {"duration": "wall_seconds"}.get(key, key), None
+        name: str = {"duration": "wall_seconds"}.get(key, key)
+        value = run.summary.get(name)
         if run.metric and key in ("metric", run.metric[0]):
             name, value = run.metric
-        else:
-            value = run.summary.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return None
         return -value if lower_is_better(name) else value
@@ -188,7 +194,7 @@ def _sorted(runs: list[ListedRun], key: str) -> list[ListedRun]:
 
 
 def _best(runs: list[ListedRun], count: int) -> list[ListedRun]:
-    """The first runs of each experiment."""
+    """The first `count` runs of each experiment."""
     groups: dict[str, list[ListedRun]] = defaultdict(list)
     for run in runs:
         if len(groups[run.experiment]) < count:

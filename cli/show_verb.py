@@ -55,7 +55,7 @@ def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
 
 
 def _completed_runs(roots: list[Path]) -> dict[str, Path]:
-    """Folders of the completed runs below `roots`, by run ID."""
+    """Folders of the completed runs below `roots`, by the id of their config."""
     from tracetorch.runs.lock import REMOVING
 
     found = {}

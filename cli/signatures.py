@@ -46,7 +46,7 @@ class Arguments(NamedTuple):
 
     named: Signature
     required: frozenset[str]  # the names without a default
-    any_name: bool  # whether it also has `**options` that lead to no known function
+    any_name: bool  # whether it also accepts other names, as `**options` that it passes to no known function
 
 
 _NOTHING = Arguments({}, frozenset(), False)
@@ -66,7 +66,7 @@ def _cached(function: Callable[[str], _Found]) -> Callable[[str], _Found]:
 def signature(target: str) -> Signature | None:
     """The arguments of the function or class with this dotted name.
 
-    Returns: None if its source is not found, or if it has `**options` that it passes to no known function.
+    Returns: None if they are not known, or if it has `**options` that it passes to no known function.
     """
     found = arguments(target)
     return None if found is None or found.any_name else found.named
@@ -86,12 +86,16 @@ def accepts(target: object, name: str) -> bool:
 
 @_cached
 def arguments(target: str) -> Arguments | None:
-    """The arguments of the function or class with this dotted name; None if its source is not found."""
+    """The arguments of the function or class with this dotted name.
+
+    Returns: None if they are not known: the source is not found, a base of a class without `__init__` is not found, a
+        user's function is decorated, or an `__init__` is generated, as for a dataclass.
+    """
     return _arguments(target, ())
 
 
 def _arguments(target: str, below: tuple[str, ...]) -> Arguments | None:
-    """As `arguments`. Args: below: the classes that inherit from this one, so that a circle ends."""
+    """As `arguments`. Args: below: the classes and functions that lead to this one, so that a circle ends."""
     module, node = _defined(target)
     if node is None or target in below or len(below) > 20:
         return None
@@ -117,7 +121,7 @@ def _arguments(target: str, below: tuple[str, ...]) -> Arguments | None:
 
 
 def _inherited(module: str, node: ast.ClassDef, below: tuple[str, ...]) -> Arguments | None:
-    """The arguments of a class without an `__init__`."""
+    """The arguments of a class without an `__init__`; None if they are not known."""
     if node.decorator_list or node.keywords:  # such as a dataclass
         return None
     for parent in _parents(module, node):
@@ -135,7 +139,7 @@ def _parents(module: str, node: ast.ClassDef) -> list[str]:
 
 
 def _full_name(module: str, name: str) -> str:
-    """The dotted name of what a module calls `name`, by its definitions and imports."""
+    """The dotted name of the object called `name` in a module, by its definitions and imports; else `name` itself."""
     first, dot, rest = name.partition(".")
     for statement in _statements(module):
         if isinstance(statement, ast.ClassDef | _Function) and statement.name == name:
@@ -172,12 +176,15 @@ def _own(module: str, function: _Function) -> tuple[Signature, dict[str, ast.exp
     both = (*function.args.args, *function.args.kwonlyargs)
     found: Signature = {each.arg: each.annotation for each in both if each.arg not in ("self", "cls")}
     if module.partition(".")[0] not in _OURS:
-        found = {name: _of_users(annotation, defaults.get(name)) for name, annotation in found.items()}
+        found = {name: _foreign(annotation, defaults.get(name)) for name, annotation in found.items()}
     return found, defaults
 
 
-def _of_users(annotation: ast.expr | None, default: ast.expr | None) -> ast.expr | None:
-    """An annotation in a user's code: with None if that is the default; None if it may mean something else."""
+def _foreign(annotation: ast.expr | None, default: ast.expr | None) -> ast.expr | None:
+    """An annotation in a user's code, extended by None if that is the default.
+
+    Returns: None if it contains a name that may mean something else than in traceTorch.
+    """
     if annotation is None or any(
         isinstance(node, ast.Name) and node.id in _OTHER_MEANINGS for node in ast.walk(annotation)
     ):
@@ -292,7 +299,7 @@ def _source(module: str) -> Path | None:
 
 @_cached
 def _roots(package: str) -> list[Path]:
-    """The folders with the source of a package, or the path of a module without its ending; none is imported."""
+    """The folders with the source of a package, or the path of a module without its ending; nothing is imported."""
     if package == "tracetorch":  # `experiments/` is next to the package in a checkout, and inside it once installed
         return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
     own = None if package in _OURS else project.current()

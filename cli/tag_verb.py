@@ -1,4 +1,4 @@
-"""`tracetorch tag`: give runs a tag, or take it away."""
+"""`tracetorch tag`: add a tag to runs, or remove it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Remove = Annotated[bool, typer.Option("--remove", help="Remove the tag.")]
 
 
 def command(words: Words, *, remove: Remove = False, traceback: Traceback = False) -> None:
-    """Tag runs, in tags.txt of their folders. `runs --tag` and `compare --tag` select by it; `clean` spares them."""
+    """Tag runs, in tags.txt of their folders. `runs` and `compare` select by --tag; `clean` keeps tagged runs."""
     from tracetorch.cli.folders import holds
     from tracetorch.runs.listing import list_runs
     from tracetorch.runs.lock import REMOVING
@@ -38,7 +38,10 @@ def command(words: Words, *, remove: Remove = False, traceback: Traceback = Fals
     for folder in map(as_folder, folders):
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}")
-        found = [folder] if holds(folder, "run.json") else [run.folder for run in list_runs([folder])]
+        try:
+            found = [folder] if holds(folder, "run.json") else [run.folder for run in list_runs([folder])]
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
         if not found or folder.name.startswith(REMOVING):
             raise UsageError(f"{folder} is not the folder of a run, and there is none below it")
         runs += found

@@ -9,6 +9,9 @@ import pytest
 
 import tracetorch as tt
 from tests.command_line import CLICKS, facts_in, ran, refused
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.check import check
+from tracetorch.cli.errors import UsageError
 from tracetorch.loggers import Logger
 from tracetorch.runs import RunFolder
 from tracetorch.runs.identity import group_of
@@ -106,6 +109,9 @@ def test_mlflow_gets_the_records_and_a_continued_run_stays_one_run(here, monkeyp
 
 
 FAULTY = """
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.check import check
+from tracetorch.cli.errors import UsageError
 from tracetorch.loggers import Logger
 
 class Faulty(Logger):
@@ -138,6 +144,8 @@ def test_wrong_loggers_are_refused_and_loggers_do_not_change_what_a_run_is(here,
         "run", *CLICKS, "logger=tensorboard", "logger.tensorboard.flush_seconds=x"
     )
     assert "logger.x has no _target_" in refused("run", *CLICKS, "+logger.x=3")
+    with pytest.raises(UsageError, match="logger has no _target_"):
+        check(compose([]).config | {"logger": 3})
     for name in ("tensorboard", "wandb", "mlflow"):
         monkeypatch.setitem(sys.modules, name, None)
         said = refused("run", *CLICKS, f"logger={name}")

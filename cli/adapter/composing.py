@@ -50,10 +50,11 @@ class Composed(NamedTuple):
     config: dict[str, Any]
     experiment: str  # its name; see `experiment_name`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, if known
-    notes: tuple[str, ...] = ()  # on keys of a preset that a chosen part does not take
+    notes: tuple[str, ...] = ()  # on a user's data, and on keys of a preset that a chosen part does not take
 
     @property
     def yaml(self) -> str:
+        """The text of config.yaml."""
         return to_yaml(self.config)
 
 
@@ -78,25 +79,30 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
         bases: cache that this call reads and extends.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
-    bases = {} if bases is None else bases
+    config, experiment, choices, notes = _suited(overrides, config_dir, {} if bases is None else bases)
+    return Composed(_resolved(config), experiment, choices, notes)
+
+
+def _suited(
+    overrides: list[str], config_dir: Path | None, bases: Bases
+) -> tuple[DictConfig, str, dict[str, str], tuple[str, ...]]:
+    """As `_composed`, with the choices that suit a user's data."""
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
     if suggested := suggestions(_resolved(config), _typed(overrides)):
         config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], config_dir, bases)
         notes = (suggested.in_words(), *notes)
-    return Composed(_resolved(config), experiment, choices, notes)
+    return config, experiment, choices, notes
 
 
 def _typed(overrides: list[str]) -> dict[str, Any]:
+    """The typed values, by key or group; None for a key that is removed."""
     parsed = [parse(line) for line in overrides]
     return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
 
 
 def template(overrides: list[str]) -> Template:
-    """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
-    config, experiment, choices, notes = _composed(overrides, None, {})
-    if suggested := suggestions(_resolved(config), _typed(overrides)):
-        config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], None, {})
-        notes = (suggested.in_words(), *notes)
+    """Compose a config, and leave plain references unresolved; other references are resolved. Raises: as `compose`."""
+    config, experiment, choices, notes = _suited(overrides, None, {})
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
 
@@ -155,7 +161,7 @@ def _composed(
 def _replace_choices(base: DictConfig, chosen: list[Override], config_dir: Path | None) -> tuple[DictConfig, list[str]]:
     """Remove keys of the preset that a typed choice does not take.
 
-    Returns: the config, a copy if it changes; a note on the removed keys of each group.
+    Returns: the config, a copy if a choice was typed; a note on the removed keys of each group.
     """
     preset = base.hydra.runtime.choices.get("experiment")
     names = (*PARTS, *OPTIONAL_PARTS)

@@ -83,11 +83,9 @@ def message_of(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
         searched = {os.path.realpath(folder) for folder in sys.path}
-        hint = (
-            ""
-            if os.path.realpath("") in searched
-            else f"; the current folder is not searched without PYTHONPATH=. or a file {project.FILE}"
-        )
+        hint = ""
+        if os.path.realpath("") not in searched:
+            hint = f"; the current folder is not searched without PYTHONPATH=. or a file {project.FILE}"
         return f"{text}: install it with pip, or add the folder that contains it to the variable PYTHONPATH{hint}"
     is_sentence = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
     return text if is_sentence else " ".join(named(error).split())
@@ -101,7 +99,7 @@ def _instantiate(value: Any, name: str) -> Any:
     if "_target_" not in value:
         return {key: _instantiate(inner, f"{name}.{key}") for key, inner in value.items()}
     if value["_target_"] == GYM and ":" in str(value.get("id", "")):  # gymnasium imports the module before the colon
-        project.entered()
+        project.make_importable()
     target = locate(value["_target_"])
     if not callable(target):
         raise ValueError(f"{value['_target_']} cannot be called")
@@ -139,7 +137,7 @@ def _resolve(target: Any) -> list[tuple[str, Any]]:
     if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
         raise ValueError(f"{shorten(repr(target))} is not a public name such as torch.optim.Adam")
     if names[0] not in ("torch", "tracetorch"):
-        project.entered()
+        project.make_importable()
     prefix, value = names[0], import_module(names[0])
     resolved: list[tuple[str, Any]] = [(prefix, value)]
     for name in names[1:]:

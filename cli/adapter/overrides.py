@@ -24,7 +24,7 @@ GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train",
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
 _UNQUOTED = re.compile(r"[A-Za-z_]\w* ?(=|!=|<=|>=|<|>) ?[\w.,-]+|[\w./ -]*(\{[A-Za-z_]\w*\}[\w./ -]*)+", re.ASCII)
-"""Texts that Hydra's grammar does not take without quotes: index<5, speaker=ann, {label}_{index}.wav."""
+"""Texts that Hydra's grammar accepts only with quotes: index<5, speaker=ann, {label}_{index}.wav."""
 _NOT_STRINGS = ("null", "true", "false", "nan", "inf")  # unless they are quoted
 _MOST_JOBS = 10_000  # of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`
 
@@ -135,7 +135,11 @@ def quote_value(value: Any) -> str:
 
 
 def check_group_choice(override: Override, config_dir: Path | None = None) -> None:
-    """Raises: UsageError for a group with `+`, another value than a name, or a name that both folders have."""
+    """Check an override that chooses from a group; others pass.
+
+    Raises: UsageError for a group with `+`, for another value than a name, a mapping with a `_target_` or (of logger) a
+        list, and for a name that several folders have.
+    """
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
         return

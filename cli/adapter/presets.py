@@ -28,7 +28,7 @@ def conf_dir() -> Path:
 
 
 def config_folders(config_dir: Path | None) -> list[Path]:
-    """The folders of choices, by precedence: that of traceTorch, of the project, and `--config-dir`.
+    """The folders of choices, the first with the highest precedence: of traceTorch, of the project, `--config-dir`.
 
     Raises: UsageError if `--config-dir` is not a folder, or if the project's file is broken.
     """
@@ -125,7 +125,7 @@ Keys = dict[str, Any]
 
 
 def preset_keys(experiment: object, config_dir: Path | None = None) -> Keys:
-    """The keys that an experiment and the presets that it builds on set; {} without an experiment."""
+    """The keys set by an experiment and by the presets that it builds on; {} without an experiment."""
     return _keys_in(experiment, config_dir, ()) if isinstance(experiment, str) else {}
 
 

@@ -1,4 +1,4 @@
-"""A chosen part replaces the part that was chosen before it, with its keys."""
+"""Replaces a part of a config by another choice, without those of its keys that the new part does not take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracetorch.cli.signatures import accepts, requires
 
 
 def typed_targets(overrides: Iterable[Override]) -> dict[str, str]:
-    """The parts whose `_target_` is typed: alone (`task._target_=…`), or with keys (`task={_target_: …}`), by key."""
+    """The typed targets, by the key of their part: from `task._target_=…`, or from `task={_target_: …}`."""
     targets = {}
     for override in overrides:
         value = None if override.is_delete() else override.value()
@@ -30,8 +30,8 @@ def typed_targets(overrides: Iterable[Override]) -> dict[str, str]:
 def replace_target(config: DictConfig, key: str, target: str, preset: Keys) -> list[str]:
     """Replace the part at a key by one with another target, in place.
 
-    Of the old part stay, if the new one takes them: the keys that the preset sets, parts inside it, a seed, and those
-    that the new one requires.
+    The new part keeps a key of the old one if it takes the key, and if the preset sets it, its value is a part, it is
+    the seed, or the new part requires it.
 
     Args: preset: the keys that the preset sets.
     Returns: the keys of the preset that were removed.
@@ -54,9 +54,13 @@ def replace_target(config: DictConfig, key: str, target: str, preset: Keys) -> l
 
 
 def replace_choice(parent: DictConfig, own: Any, path: str, keys: Keys) -> list[str]:
-    """Remove keys of the preset that a part chosen from a group, or a part inside it, does not take; in place.
+    """Remove, in place, keys that the preset sets but a part chosen from a group, or a part inside it, does not take.
 
-    Args: own: the keys of the choice's file, at this part. path: of the part. keys: those that the preset sets there.
+    Args:
+        parent: the mapping that contains the part.
+        own: the part in the file of the choice.
+        path: dotted key of the part.
+        keys: the keys that the preset sets in the part.
     Returns: the removed keys.
     """
     name = path.rpartition(".")[2]
@@ -72,8 +76,8 @@ def replace_choice(parent: DictConfig, own: Any, path: str, keys: Keys) -> list[
         if key in SPECIAL or key not in node or (key in own and inner is None):
             continue
         value = _raw(node)[key]
-        is_loose = isinstance(value, dict) and "_target_" not in value  # keys for a part that the choice lacks
-        if target is not None and key not in own and (is_loose or not accepts(target, key)):
+        is_incomplete = isinstance(value, dict) and "_target_" not in value  # for a part that the choice lacks
+        if target is not None and key not in own and (is_incomplete or not accepts(target, key)):
             del node[key]
             removed.append(f"{path}.{key}")
         elif inner is not None:
@@ -82,7 +86,7 @@ def replace_choice(parent: DictConfig, own: Any, path: str, keys: Keys) -> list[
 
 
 def left_out(experiment: str, keys: list[str], part: str) -> list[str]:
-    """A sentence on keys of a preset that a part does not take; none without keys."""
+    """A list with a sentence on keys of a preset that a part does not take; [] without keys."""
     if not keys:
         return []
     is_default = experiment == default_choice("experiment")

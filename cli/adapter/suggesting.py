@@ -1,4 +1,4 @@
-"""Choices that suit a user's own data, below what is typed."""
+"""Choices that suit a user's own data; typed settings have precedence."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 FILE = "tracetorch.tasks.File"
 
 
-class Suggested(NamedTuple):
-    """What was found out about a user's data."""
+class DataSuggestions(NamedTuple):
+    """A description of a user's data, and the choices that suit them."""
 
-    data: str  # what they are, in a sentence; "" if there are none
+    data: str  # a sentence; "" if the data do not exist
     choices: list[Suggestion]
 
     def as_typed(self) -> list[str]:
@@ -28,7 +28,7 @@ class Suggested(NamedTuple):
         return [f"{each.key}={each.value}" for each in self.choices]
 
     def in_words(self) -> str:
-        """Return data and choices, in two lines, such as "chosen for these data: loss=mse (values)"."""
+        """Return a line on the data, and a line such as "chosen for these data: loss=mse (values)"."""
         named = [
             f"{each.key}={each.value}" + (f" ({each.why})" if each.why else "")
             for each in self.choices
@@ -38,13 +38,14 @@ class Suggested(NamedTuple):
         return "\n".join(filter(None, [self.data, chosen]))
 
 
-def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> Suggested | None:
-    """Return what suits the data of a `File` task and is not typed; None for other tasks, or if a preset is typed.
+def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> DataSuggestions | None:
+    """Return the choices that suit the data of a `File` task, without those that are typed.
 
-    The data are read for it; the task of the run then finds them in a cache.
+    The data are read for this; the task of the run then finds them in a cache.
 
-    Args: config: composed of what is typed alone. typed: the typed values by key or group.
-    Raises: UsageError for data that cannot be read, unless there are none.
+    Args: config: composed of the typed overrides. typed: their values, by key or group.
+    Returns: None for another task, or if another experiment than "file" is typed.
+    Raises: UsageError for data that cannot be read; not for data that do not exist.
     """
     node = config.get("task")
     if not isinstance(node, dict) or node.get("_target_") != FILE or typed.get("experiment", "file") != "file":
@@ -58,6 +59,6 @@ def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> Suggested |
         rule = str(config["rule"].get("_target_", "")).rpartition(".")[2] if "rule" in typed else ""
         hidden = config["network"].get("hidden") if "network.hidden" in typed else [256]  # as in the preset
         data, found = task.description(), found + suggest(task, rule, hidden)
-    return Suggested(
+    return DataSuggestions(
         data, [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
     )

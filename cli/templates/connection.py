@@ -1,7 +1,7 @@
 """Own part: sparse connections.
 
 A connection is any `torch.nn.Module` that is linear in its input: it maps (batch, in_features) to currents (batch,
-out_features). A layer checks that at its first step. A function makes a layer of it, for the YAML file.
+out_features). A layer checks at its first step that it is linear. The YAML file names a function that makes the layer.
 """
 
 from typing import Any
@@ -13,7 +13,10 @@ from tracetorch.nn import LIF
 
 
 class OwnPart(torch.nn.Module):
-    """Each synapse exists with a probability; the others stay absent."""
+    """Each synapse exists with a probability; the others stay absent.
+
+    Args: in_features, out_features: sizes. probability: in (0, 1].
+    """
 
     present: Tensor
 

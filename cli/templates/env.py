@@ -1,6 +1,6 @@
 """Own part: two levers, one of which pays more often.
 
-An environment is a subclass of `Environment`: several copies that give observations, take actions and give rewards.
+An environment is a subclass of `Environment`: several copies that give observations and, after an action, rewards.
 Rewards and observations depend only on the seed and the actions, and `state_dict` holds what changes, so that a killed
 run continues exactly. A task with one correct answer per trial needs no environment of its own:
 `tracetorch.tasks.RewardedTask` makes one of it.
@@ -18,9 +18,9 @@ from tracetorch.tasks.task import Trials, check_split
 
 
 class OwnPart(Environment):
-    """Two levers; one pays in two of five pulls, the other in four. The network sees spikes that mean nothing.
+    """Two levers with different probabilities of a reward of 1. The network sees spikes without information.
 
-    Args: num_envs: environments in parallel. test_episodes: pulls in a test. pays: how often each lever pays.
+    Args: num_envs: environments in parallel. test_episodes: pulls in a test. pays: the probability for each lever.
     """
 
     input_size, output_size, steps = 4, 2, 5  # channels, actions, time steps of an observation
@@ -40,14 +40,14 @@ class OwnPart(Environment):
         return self._show(0, self.pulls, self.num_envs)
 
     def act(self, action: Tensor) -> Outcome:
-        """Act in each environment. Args: action: 0 or 1, (num_envs,)."""
+        """Pull a lever in each environment. Args: action: its number, 0 or 1, (num_envs,)."""
         reward = self._pay(check_actions(action, self.num_envs, self.output_size), 0, self.pulls)
         self.pulls += 1
         terminated = torch.ones(self.num_envs, dtype=torch.bool)  # each pull is an episode
         return Outcome(reward, terminated, truncated=~terminated)
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """Held-out episodes: the return of each. The training environments do not change."""
+        """The return of each held-out episode, by name, (test_episodes,). The training environments do not change."""
         check_split(split)
         purpose = 1 if split == "validation" else 2
         begins = torch.ones(self.test_episodes, dtype=torch.bool, device=self.device)
@@ -55,18 +55,22 @@ class OwnPart(Environment):
         return {"return": self._pay(action.cpu(), purpose, 0)}
 
     def state_dict(self) -> dict[str, Any]:
+        """The state for a checkpoint, from which a killed run continues exactly."""
         return {"pulls": self.pulls}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the result of `state_dict`. Raises: ValueError for the state of another environment."""
         if state.keys() != {"pulls"}:
             raise ValueError(f"the state is not that of own_part: it has {', '.join(state)}")
         self.pulls = state["pulls"]
 
     def _show(self, purpose: int, number: int, count: int) -> Stream:
+        """The observations of `count` environments, (steps, count, input_size)."""
         rates = torch.full((count, self.input_size), 0.5, device=self.device)
         return poisson(rates, self.steps, mix_seed(self.seed, purpose), number * count + torch.arange(count))
 
     def _pay(self, action: Tensor, purpose: int, number: int) -> Tensor:
+        """The rewards of actions, 0 or 1, (actions,)."""
         seed, samples = mix_seed(self.seed, 3 + purpose), torch.arange(len(action))
         luck = uniform(seed, range(number, number + 1), samples, 1)[0, :, 0]
         return (luck < torch.tensor(self.pays)[action]).float()

@@ -8,6 +8,7 @@ ONES = torch.ones(8, dtype=torch.int64)
 
 
 def rewards(env, pulls):
+    """The rewards of pulls of the second lever, (pulls, num_envs)."""
     return torch.stack([env.act(ONES).reward for _ in range(pulls)])
 
 
@@ -19,10 +20,10 @@ def test_rewards_depend_on_the_seed_and_the_actions_alone():
 
 
 def test_it_continues_from_its_state():
-    env, again = OwnPart(), OwnPart()
+    env, restored = OwnPart(), OwnPart()
     rewards(env, 3)
-    again.load_state_dict(env.state_dict())
-    assert torch.equal(rewards(env, 4), rewards(again, 4))
+    restored.load_state_dict(env.state_dict())
+    assert torch.equal(rewards(env, 4), rewards(restored, 4))
 
 
 def test_the_second_lever_pays_more_often():

@@ -18,6 +18,7 @@ def own_function(output: Tensor, target: Tensor, *, width: float = 1.0) -> tuple
         target: values (batch, outputs), or class indices (batch,), which stand for one-hot rows.
         width: of the quadratic part, above 0.
     Returns: the loss, a number; the signal, (batch, outputs).
+    Raises: ValueError for a width that is not above 0.
     """
     if not width > 0:
         raise ValueError(f"width must be above 0, got {width:g}")

@@ -1,7 +1,7 @@
 """Own part: leaky integrate-and-fire neurons whose input decays at the synapse before the membrane takes it.
 
 A neuron is a subclass of `Neuron` with `step`, the dynamics of one time step, and `steady_state`, the average output
-under a steady current, which the trace rule differentiates. It has no weights and keeps no state: the layer does both.
+under a steady current, which the trace rule differentiates. It has no weights and no state: the layer holds them.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from tracetorch.nn.neurons import Neuron, Values
 
 
 class State(NamedTuple):
-    """What one step passes on to the next: (batch, features) each. Figures draw `membrane`."""
+    """The state after a step, (batch, features) each. Figures draw `membrane`."""
 
     synapse: Tensor
     membrane: Tensor
@@ -58,7 +58,7 @@ class OwnPart(Neuron):
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         synapse = F.li_step(current, state.synapse, self.synapse_decay)
-        # `self.surrogate` is the derivative of a spike, set by rules that go back through time.
+        # `self.surrogate`, the derivative of a spike, is set by rules that differentiate steps; otherwise it is None.
         spikes, membrane = F.lif_step(synapse, state.membrane, self.decay, self.threshold, self.surrogate)
         return spikes, State(synapse, membrane)
 

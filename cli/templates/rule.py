@@ -1,7 +1,7 @@
 """Own part: the trace rule with learning signals of limited size.
 
 A rule is a subclass of `Rule` with `backward`, which adds to the gradients; the training loop steps the optimizer. A
-rule that needs more of the past than the network keeps also writes `forward`.
+rule that needs more of the past than the network keeps also overrides `forward`.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,9 @@ from tracetorch.rules import Rule
 class OwnPart(Rule):
     """Divides each learning signal by the recent peak of its norm, which decays from one learning moment to the next.
 
+    Args: decay: of the peak, per learning moment, in [0, 1).
+    Raises: ValueError for another decay.
     Gradient: that of `tracetorch.rules.Trace`, up to a positive factor.
-    Args: decay: of the peak, per learning moment.
     """
 
     takes_logits = True  # whether `backward` takes signals at the logits
@@ -31,7 +32,7 @@ class OwnPart(Rule):
         self.decay, self.peak = decay, 0.0
 
     def supports(self, layer: Layer) -> str:
-        """Why the rule would train a layer wrongly; such a network is refused. "": it trains it correctly."""
+        """Return why the rule would train a layer wrongly, and so refuses the network; "" if it trains it correctly."""
         del layer
         return ""
 
@@ -41,8 +42,9 @@ class OwnPart(Rule):
         self.net.backward(signal / max(self.peak, 1e-9), at=at, return_input_grad=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, so that a run continues exactly."""
+        """The state for a checkpoint, from which a run continues exactly."""
         return {"peak": self.peak}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state_dict`."""
         self.peak = state["peak"]

@@ -8,11 +8,13 @@ from tracetorch.cli.templates.rule import OwnPart
 
 
 def network():
+    """A network with the same weights at each call."""
     torch.manual_seed(0)
     return tt.nn.Sequential(tt.nn.LIF(4, 8), tt.nn.LI(8, 2))
 
 
 def gradients(rule, xs, signal):
+    """The gradients of all weights after a sequence, as one vector."""
     rule.reset()
     rule.forward(xs, reduce="mean")
     rule.net.zero_grad()
@@ -28,9 +30,9 @@ def test_the_gradient_is_that_of_the_trace_rule_up_to_a_positive_factor():
 
 
 def test_its_state_is_restored_and_a_wrong_decay_refused():
-    rule, again = OwnPart(network()), OwnPart(network())
+    rule, restored = OwnPart(network()), OwnPart(network())
     gradients(rule, torch.rand(20, 3, 4), torch.randn(3, 2))
-    again.load_state_dict(rule.state_dict())
-    assert again.peak == rule.peak > 0
+    restored.load_state_dict(rule.state_dict())
+    assert restored.peak == rule.peak > 0
     with pytest.raises(ValueError, match="decay must lie in"):
         OwnPart(network(), decay=1.0)

@@ -1,7 +1,7 @@
 """Own part: which half of the channels has more spikes?
 
-A task is a subclass of `Task`. Replace the channels and the labels by yours; keep that a batch depends only on the seed
-and on its number, so that runs can be resumed exactly: draw with `tracetorch.backends.uniform` and `tracetorch.encode`.
+A task is a subclass of `Task`. Replace the channels and the labels by yours. A batch must depend only on the seed and
+on its number, so that runs can be resumed exactly: draw with `tracetorch.backends.uniform` and `tracetorch.encode`.
 """
 
 from collections.abc import Iterator
@@ -36,15 +36,16 @@ class OwnPart(Task):
         return self._batch(0, torch.arange(first, first + self.batch_size))
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """All batches of "validation" (may be none) or "test"."""
+        """All batches of the split "validation", which may be empty, or "test"."""
         check_split(split)
         yield self._batch(1 if split == "validation" else 2, torch.arange(self.test_trials))
 
     def score(self, output: Tensor, batch: Batch) -> Trials:
-        """One value for each trial under each name; "accuracy" is reported. Args: output: (batch, output_size)."""
+        """The scores of each trial by name, such as "accuracy", (batch,). Args: output: (batch, output_size)."""
         return classified(output, batch.target)
 
     def _batch(self, purpose: int, samples: Tensor) -> Batch:
+        """The trials with these numbers. Args: purpose: 0: training, 1: validation, 2: test."""
         target = samples % 2
         is_second_half = torch.arange(self.input_size) >= self.input_size // 2
         rates = torch.where(is_second_half == target.bool()[:, None], self.high, self.low)  # (batch, input_size)

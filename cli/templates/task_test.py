@@ -7,11 +7,11 @@ from tracetorch.cli.templates.task import OwnPart
 
 
 def test_a_batch_depends_on_the_seed_and_its_number_alone():
-    one, again, other = OwnPart(seed=1), OwnPart(seed=1), OwnPart(seed=2)
+    one, equal, other = OwnPart(seed=1), OwnPart(seed=1), OwnPart(seed=2)
     batch = one.train_batch(3)
     assert batch.xs.shape == (one.batch_size, one.input_size) and batch.xs.steps == one.steps
     assert batch.target.shape == (one.batch_size,) and int(batch.target.max()) < one.output_size
-    assert torch.equal(batch.xs.dense(), again.train_batch(3).xs.dense())
+    assert torch.equal(batch.xs.dense(), equal.train_batch(3).xs.dense())
     for different in (one.train_batch(4), other.train_batch(3), next(iter(one.eval_batches("test")))):
         assert not torch.equal(batch.xs.dense(), different.xs.dense()[:, : one.batch_size])
 

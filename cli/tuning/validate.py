@@ -11,7 +11,7 @@ from tracetorch.cli.adapter import Composed, Template, check_foreign, fill, make
 from tracetorch.cli.adapter.reading import check_plain, portable, restored
 from tracetorch.cli.check import PARTS, check, check_new, check_own, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, prefixed, quote, shorten
-from tracetorch.cli.execute import described, naming
+from tracetorch.cli.execute import metrics_and_batch_size, naming
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import value_at
 from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
@@ -52,7 +52,7 @@ class Composer:
 
     @property
     def notes(self) -> list[str]:
-        """What the templates say about keys of a preset that a chosen part does not take."""
+        """The notes of the templates: on keys of a preset that a chosen part does not take."""
         return list(dict.fromkeys(note for each in self._templates.values() for note in each.notes))
 
     def content(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
             with prefixed(f"{where}: "):
                 configs[where] = key, composer(changes)[0].config
     task = _make_parts(composed.config, None)
-    known = (*(["loss"] if hasattr(task, "eval_batches") else []), *described(task)[0])
+    known = (*(["loss"] if hasattr(task, "eval_batches") else []), *metrics_and_batch_size(task)[0])
     if search.metric not in known:
         hint, listing = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(

@@ -22,6 +22,7 @@ def folder(tmp_path_factory):
 
 
 def outputs(net):
+    """The outputs of a network for the same random spikes at each call."""
     xs = (torch.rand(200, 2, net[0].in_features, generator=torch.Generator().manual_seed(0)) < 0.3).float()
     net.reset()
     with torch.no_grad():

@@ -103,7 +103,7 @@ def test_a_wrong_choice_of_figures_is_one_sentence_and_draws_nothing(here):
         "--figure learning --layer 0": "choose what raster and membrane show, not what learning shows",
         "--format pfd": "--format pfd: figures are written as png, svg, pdf. Did you mean 'pdf'?",
         "--figure raster,": "--figure: a name is empty",
-        "--title $\\frac{$": "is not what matplotlib can draw: Expected",
+        "--title $\\frac{$": "matplotlib cannot draw the title",
         "--width 300": "a width of 300 inches is not between 1 and 30",
         "--style none.mplstyle": "--style none.mplstyle cannot be read: No such file",
         "--style .": "is not a regular file",

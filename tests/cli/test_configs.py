@@ -47,6 +47,7 @@ EVENTS = {"shd": shd_folder, "nmnist": nmnist_folder, "dvs_gesture": gesture_fol
 
 @cache
 def event_folder(make: Callable[[Path], Path]) -> str:
+    """A folder of event files, made once for all tests."""
     return str(make(Path(mkdtemp()) / "events"))
 
 

@@ -78,9 +78,25 @@ def test_rewards(here):
     assert run.evaluate().items() <= run.summary.items()
 
 
+def test_presets_call_only_what_is_trusted_and_notes_are_shown(here, capsys):
+    (here / "own" / "task").mkdir(parents=True)
+    (here / "own" / "task" / "strange.yaml").write_text("# Strange.\n_target_: os.mkdir\npath: harmed\n")
+    with pytest.raises(UsageError, match=r"calls 'os\.mkdir', which is not trusted"):
+        tt.run(["task=strange"], config_dir="own")
+    assert not (here / "harmed").exists()
+    tt.run([*CLICKS, "experiment=mnist_sample", "task=poisson_clicks", "train.passes=null", "output.dir=it"])
+    assert "sets task.source, which task=poisson_clicks does not take" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_path_in_the_home_folder_is_expanded(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    tt.run([*DIGITS, "output.dir=it"], quiet=True)
+    assert tt.load("it", ["task.source=~/data"]).config["task"]["source"] == str(here / "data")
+
+
 def test_mistakes_are_sentences_and_an_interrupted_run_is_saved(made, here, monkeypatch):
     for call, phrase in [
-        (lambda: tt.run("seed=1"), "overrides are a list of text"),
+        (lambda: tt.run("seed=1"), "overrides must be a list of strings"),
         (lambda: tt.run(["-m", "seed=1,2"]), "a sweep is a loop over tt.run"),
         (lambda: tt.run(["sed=1"]), "Did you mean 'seed'"),
         (lambda: tt.load("nowhere"), "there is no folder nowhere"),

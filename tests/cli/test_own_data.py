@@ -22,6 +22,7 @@ def labelled(tmp_path):
 
 
 def facts(folder):
+    """The content of a run.json."""
     return json.loads((folder / "run.json").read_text())
 
 
@@ -67,6 +68,9 @@ def test_a_signal_with_a_target_at_each_step_with_every_rule(rule, tmp_path):
     done = tracetorch("run", *given, "train.passes=2", f"output.dir={tmp_path / 'run'}")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "run" / "plots" / "traces.png").exists()
+    if rule == "trace":
+        again = tracetorch("plot", str(tmp_path / "run"), "--figure", "traces")
+        assert again.exit_code == 0 and again.stdout.startswith("1 figure"), again.output
     assert facts(tmp_path / "run")["summary"]["r2"] > (-1 if rule != "bptt" else -5)
 
 

@@ -47,6 +47,7 @@ def module(here, monkeypatch, request):
 
 
 def imported(here):
+    """Whether the module of the project was imported."""
     return (here / "marker").exists()
 
 

@@ -48,6 +48,7 @@ def adam(params, *, lr: float = 0.02): return torch.optim.Adam(params, lr)
 
 @pytest.fixture
 def mine(here, monkeypatch):
+    """The name of an importable module with parts of a user's own."""
     (here / "mine_replacing.py").write_text(MINE)
     monkeypatch.syspath_prepend(str(here))
     return "mine_replacing"

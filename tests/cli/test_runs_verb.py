@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.command_line import ran, refused
+from tests.command_line import ran, refused, tracetorch
 from tests.run_folders import config, run_folder, sweep
 from tracetorch.runs.listing import list_runs
 
@@ -16,6 +16,7 @@ NOW = datetime.now().astimezone()
 
 
 def started(days):
+    """Entries of run.json for a run that started so many days ago."""
     return {"started": (NOW - timedelta(days=days)).isoformat(), "config": config()}
 
 
@@ -97,6 +98,7 @@ def test_folders_that_no_run_wrote_are_shown_and_harm_nothing(outputs):
     ("words", "phrase"),
     [
         ("runs nowhere", "there is no folder nowhere"),
+        ("runs --status complete", "there is no such status. Did you mean 'completed'? There are: completed, failed,"),
         ("runs --since yesterday", "--since yesterday: write a number and a unit"),
         ("runs --since 99999999999d", "before the first calendar year"),
         ("runs --experiment digit", "no run has it. Did you mean 'digits'? There are: digits, poisson_clicks"),
@@ -143,6 +145,34 @@ def test_tags_move_with_the_folder_and_clean_spares_them(outputs):
     assert not (outputs / "a/one").exists() and (outputs / "b/moved").exists()
 
 
-def test_a_tag_replaces_a_link_with_nothing(outputs):
+def test_a_tag_that_cannot_be_removed_is_one_sentence(outputs, monkeypatch):
+    def fail(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    ran("tag", "outputs/a/one", "paper")
+    monkeypatch.setattr("pathlib.Path.unlink", fail)
+    ended = tracetorch("tag", "outputs/a/one", "paper", "--remove")
+    assert ended.exit_code == 1
+    assert "cannot write to" in ended.stderr and "tags.txt: Permission denied" in ended.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(outputs, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", fail)
+    for verb in (("tag", "outputs", "paper"), ("runs",)):
+        assert "outputs cannot be read: Permission denied" in refused(*verb)
+
+
+def test_clean_keeps_the_best_by_the_direction_of_the_metric(outputs):
+    for name, error in (("low", 0.1), ("high", 0.3)):
+        lines = [{"update": 9, "split": "test", "loss": None, "mean_error": error}]
+        run_folder(outputs / "c" / name, lines=lines, facts={"experiment": "values"})
+    said = ran("clean", "--root", "outputs/c", "--older-than", "0m", "--keep-best", "1").stdout
+    assert "outputs/c/high" in said and "outputs/c/low" not in said
+
+
+def test_a_tag_does_not_follow_a_link(outputs):
     (outputs / "a/one/tags.txt").symlink_to(outputs / "b/four/run.json")
     assert "is a link; remove it first" in refused("tag", "outputs/a/one", "paper")

@@ -152,6 +152,8 @@ WRONG = {
     "a neuron too many": (lambda: plot.raster({"x": SPIKES}, neurons=[0, 6]), "x has 6 neurons, 0 to 5, got neuron 6"),
     "a narrow figure": (lambda: drawings.styled(width=0.5), "0.5 inches is not between 1 and 30"),
     "an unknown format": (lambda: plot.save(drawings.episode(), "x", ("gif",)), "png, svg, pdf, got 'gif'"),
+    "no output": (lambda: plot.prediction([]), "at least one output"),
+    "a shorter target": (lambda: plot.traces(SPIKES, SPIKES[1:], SPIKES[:, 0]), "must last equally long"),
     "unequal times": (lambda: plot.raster({"x": SPIKES, "y": SPIKES[1:]}), "equally long"),
     "mark backwards": (lambda: plot.raster({"x": SPIKES}, marks={"cue": (3, 2)}), "mark 'cue'"),
     "dt": (lambda: plot.raster({"x": SPIKES}, dt=0), "dt must be above 0"),

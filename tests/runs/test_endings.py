@@ -20,7 +20,7 @@ from tracetorch import plot
 from tracetorch.cli import folders
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, UsageError
-from tracetorch.cli.execute import conclude, contained
+from tracetorch.cli.execute import conclude, restoring_directory
 from tracetorch.files import WriteError, write_whole
 from tracetorch.runs import BusyError, Run, RunFolder
 from tracetorch.runs.cleanup import choose
@@ -132,7 +132,7 @@ def test_a_failing_listener_or_a_changed_working_directory_does_not_stop_a_run(h
         heard.append(event)
         raise SystemExit(1) if event == "record" else ValueError(event)
 
-    with contained() as base, make(listener=listen) as run:
+    with restoring_directory() as base, make(listener=listen) as run:
         os.chdir(tmp_path_factory.mktemp("elsewhere"))
         run.record({"update": 1})
     assert facts(run)["status"] == "completed" and heard == ["start", "end"]

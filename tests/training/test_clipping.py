@@ -20,6 +20,7 @@ ELSEWHERE = {
 
 
 def gradients(**limits):
+    """The gradients (3, −4, 12) after clipping, and the `Clipping`."""
     weights = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
     for weight, values in zip(weights, ([3.0, -4.0], [12.0]), strict=True):
         weight.grad = torch.tensor(values)

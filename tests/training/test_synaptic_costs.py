@@ -11,6 +11,7 @@ from tracetorch.training.synaptic_costs import MOST_TRIALS, SynapticCosts
 
 
 def counted(net, xs, dt=None):
+    """The summary of a count over the input (time, batch, channels)."""
     costs = SynapticCosts(net)
     costs.add(Stream(lambda start, stop: xs[start:stop], len(xs), tuple(xs.shape[1:])))
     return costs.summary(dt)
@@ -25,6 +26,7 @@ def pruned():
 
 
 def spikes(steps=40, batch=3, channels=20):
+    """Random spikes, (steps, batch, channels), the same at each call."""
     return (torch.rand(steps, batch, channels, generator=torch.Generator().manual_seed(1)) < 0.3).float()
 
 
@@ -146,7 +148,7 @@ def test_a_count_changes_neither_state_nor_generators_and_is_bounded():
     net.reset()
     costs = SynapticCosts(net)
     costs.add(Stream(lambda start, stop: xs[start:stop], len(xs), tuple(xs.shape[1:])))
-    assert costs.trials == MOST_TRIALS and not costs.wants
+    assert costs.trials == MOST_TRIALS and not costs.wants_more
 
 
 def test_every_run_has_the_numbers_in_its_summary(tmp_path):

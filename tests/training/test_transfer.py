@@ -25,6 +25,7 @@ def source(tmp_path_factory):
 
 
 def equal(one, other, layers):
+    """Whether two state dicts have the same values in these layers."""
     prefixes = tuple(f"layers.{at}." for at in layers)
     return all(torch.equal(value, other[name]) for name, value in one.items() if name.startswith(prefixes))
 

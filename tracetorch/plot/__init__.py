@@ -1,6 +1,6 @@
-"""The figures: each function takes numbers and returns a `Figure` of matplotlib for a paper; nothing is shown.
+"""Figures for a paper: functions that draw numbers, records or a network as a `Figure` of matplotlib.
 
-Each function is imported on first use, so that figures without torch do not load torch.
+No function opens a window. Each is imported on first use, so that figures without torch do not load torch.
 """
 
 import lazy_loader

@@ -98,7 +98,7 @@ def membrane(
     neurons: int | Sequence[int] = 4,
     marks: Marks | None = None,
 ) -> Figure:
-    """The membranes of one layer. Args: as of `Membrane` and `membranes`."""
+    """The membranes of one layer over time. Args: as in `Membrane` and `membranes`. Raises: as `membranes`."""
     return membranes({"": Membrane(membrane, spikes, threshold)}, dt=dt, neurons=neurons, marks=marks)
 
 
@@ -217,14 +217,15 @@ def episode(
 class Clock(NamedTuple):
     """Converts steps, and times in the caller's unit (seconds or, without dt, steps), to positions on the time axis."""
 
-    centres: Array  # the middle of each step
-    factor: float  # from the caller's unit to the unit of the axis
+    centres: Array  # positions of the middle of each step
+    factor: float  # position = factor · time + shift
     shift: float
-    end: float  # in the caller's unit
-    label: str
+    end: float  # time after the last step
+    label: str  # of the axis, with its unit
 
     @classmethod
     def of(cls, steps: int, dt: float | None) -> Clock:
+        """The clock of a recording with so many steps. Raises: ValueError unless dt is above 0 or None."""
         if dt is None:
             return cls(np.arange(steps), 1.0, -0.5, steps, "time (steps)")
         if not dt > 0:
@@ -233,6 +234,7 @@ class Clock(NamedTuple):
         return cls((np.arange(steps) + 0.5) * dt * factor, factor, 0.0, steps * dt, f"time ({unit})")
 
     def at(self, value: float) -> float:
+        """The position of a time."""
         return value * self.factor + self.shift
 
 
@@ -252,7 +254,7 @@ class _Mark(NamedTuple):
 
 
 def _place_marks(marks: Marks, clock: Clock) -> list[_Mark]:
-    """The marks, cut at the end of the panel; empty marks are dropped."""
+    """The marks, cut at the end of the panel; empty marks are dropped. Raises: ValueError as `raster`."""
     for name, (start, stop) in marks.items():
         if not 0 <= start <= stop:
             raise ValueError(f"mark {name!r} must start at 0 or later and not after it stops, got {start}, {stop}")
@@ -382,7 +384,7 @@ def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
 
 
 def _draw_readout(axes: Axes, values: Array, clock: Clock, names: Sequence[str]) -> None:
-    """Draw a line for each output, named at its end; of many outputs, only the highest in the end has a colour."""
+    """Draw a line for each output, named at its end; of many outputs, only the one that ends highest has a colour."""
     ranked = np.argsort(-values[-1], kind="stable")
     has_hues = values.shape[1] <= len(HUES)
     for at in ranked[::-1]:

@@ -30,8 +30,8 @@ _LEGEND_LETTERS, _TITLE_LETTERS = 60, 34  # of a name in the legend, and in the 
 _MIN_LOG_RATIO, _MAX_LOG_RATIO = 10.0, 1e30  # ratios of the largest to the smallest value on a logarithmic axis
 _MAX_VALUE_TICKS = 5
 _TICK_LABEL_WIDTH = 0.06  # as a fraction of the axis
-_MAX_CHANCE_DISTANCE = 3  # of a drawn chance level from the points, in their range
-_MARGIN = 0.35  # around the runs, for longer intervals, as a fraction of their range
+_MAX_CHANCE_DISTANCE = 3  # of a chance level, drawn as a line, from the lowest point, in ranges of the points
+_MARGIN = 0.35  # around the runs, as a fraction of their range; longer intervals are cut
 _BAR_DISTANCE, _MAX_SPREAD = 5.0, 24.0  # points between neighbouring bars at one x, and between the first and the last
 
 Bar = tuple[float, float]  # start and end
@@ -83,7 +83,7 @@ class Panel(NamedTuple):
 
 
 def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note: str = "") -> Figure:
-    """Learning curves in one panel, final values in a second with a row for each group; the rows are the legend.
+    """Learning curves in a left panel, final values in a right panel; its rows, one for each group, are the legend.
 
     Up to eight groups differ in colour and marker. More groups repeat the colours with other markers and lines.
 
@@ -126,15 +126,15 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
 def scatter(
     panels: Sequence[Panel], *, of_x: str, of_y: str, connected: bool, share: bool = False, note: str = ""
 ) -> Figure:
-    """Points with intervals. Each name has a colour and a marker, the same in every panel.
+    """Points with intervals. Each group has the same colour and marker in all panels.
 
-    Axes are the same in all panels, and logarithmic if values above 0 span more than a decade. A chance level far below
-    points without lines, where it would compress them, is written into the panel.
+    Axes are the same in all panels, and logarithmic if values above 0 span more than a decade. Chance levels are dashed
+    lines. If the points are not connected, a level far below them is text instead: a line would compress the points.
 
     Args:
         panels: at least one.
         of_x, of_y: labels of the axes, with units.
-        connected: whether lines connect the points. If so, the values of x are the ticks if they are few.
+        connected: whether lines connect the points. Then the values of x are the ticks if they are few and far apart.
         share: whether y is a share, such as an accuracy: its axis is never logarithmic.
         note: explains points and bars; written below the panels.
     Raises: ValueError for no panel, or for one without a mark.
@@ -168,7 +168,7 @@ def scatter(
             axes.set_visible(False)
         _scale(grid[0, 0], "x", [x for x, _ in runs], log=True, at_values=connected)
         levels = [panel.chance for panel in panels if panel.chance is not None and panel.chance >= furthest]
-        _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share, whole=1.0 if share else math.inf)
+        _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share, maximum=1.0 if share else math.inf)
         for at, axes in enumerate(list(grid.flat)[: len(panels)]):
             if at % columns == 0:
                 axes.set_ylabel(drawable(of_y), parse_math=False)
@@ -279,7 +279,7 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, distan
 
 
 def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:
-    """Make a legend entry: the name, and the number of runs of a point."""
+    """Make a legend entry: the name, and the number of runs per point."""
     counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
     shown = " ".join(drawable(name).split())
     shown = shown if len(shown) <= _LEGEND_LETTERS else f"{shown[: _LEGEND_LETTERS - 1]}…"
@@ -289,12 +289,12 @@ def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> 
 
 
 def _scale(
-    axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False, whole: float = math.inf
+    axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False, maximum: float = math.inf
 ) -> None:
     """Set scale, ticks and limits by the runs: wide intervals of a few runs must not compress the points.
 
-    Args: at_values: whether the values are the ticks if they are few. whole: largest possible value; longer intervals
-        are cut slightly above it.
+    Args: at_values: whether the values are the ticks if they are few. maximum: largest possible value; the axis ends at
+        most slightly above it.
     """
     axis, low, high = getattr(axes, f"{name}axis"), min(values), max(values)
     get_limits, set_limits = getattr(axes, f"get_{name}lim"), getattr(axes, f"set_{name}lim")
@@ -312,7 +312,7 @@ def _scale(
         if margin > 0 and math.isfinite(margin):
             bottom, top = get_limits()
             bottom = max(min(bottom, low - margin / 7), low - margin)
-            set_limits(bottom, min(top, high + margin, max(high, whole) + margin / 7))
+            set_limits(bottom, min(top, high + margin, max(high, maximum) + margin / 7))
     if at_values and len(set(values)) <= _MAX_VALUE_TICKS and _are_apart(values, is_log=is_log):
         axis.set_major_locator(FixedLocator(sorted(set(values))))
         axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))

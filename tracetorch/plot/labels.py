@@ -1,4 +1,4 @@
-"""Ticks, legends, labels and points that several figures share."""
+"""Ticks, legends, labels and finite points of records, for several figures."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def label_level(axes: Axes, level: float, label: str) -> None:
     name_right(axes, textwrap.fill(label, 12), level, gap=3)
 
 
-def name_right(
-    axes: Axes, name: str, level: float, *, gap: float, color: str = "black", size: float | None = None
-) -> None:
+def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black") -> None:
     """Write a name outside the axes at the right end of a line. Args: gap: distance from the axes, in points."""
     axes.annotate(
         name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",

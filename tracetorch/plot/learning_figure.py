@@ -53,9 +53,9 @@ def learning_curves(
     Args:
         steps: the x of each value, (n,).
         values: a name for each series of n values. Values that are None or not finite are left out.
-        widths: of the centred averages (`smoothed`), in the unit of `steps`, drawn from thin to thick. Those shorter
-            than the mean gap between steps, or longer than a third of the series, are left out. None: one average, with
-            a width of about a twentieth of the series.
+        widths: of the centred averages (`smoothed`), in the unit of `steps`; wider ones are thicker lines. Widths below
+            the mean gap between steps, or above a third of the series, are left out. None: one average, with a width of
+            about a twentieth of the series.
         xlabel, ylabel: what the axes show, with units.
         reference, reference_label: a level to compare with, such as an ideal observer's accuracy, and its name.
         validation: the steps and the values of held-out evaluations, of equal length.
@@ -163,8 +163,8 @@ def returns(records: Records) -> Figure:
 def gradient(records: Records) -> Figure:
     """How close a rule's gradient is to BPTT's: cosine and ratio of norms, a line for each layer and parameter.
 
-    A colour for each layer, a dash and a marker for each kind of parameter. The cosine of a scalar is 1 or −1: the
-    legend gives the fraction of correct signs instead of a line. Ratios are clipped to 1/1000 … 1000.
+    Each layer has a colour, and each kind of parameter a dash and a marker. The cosine of a scalar is 1 or −1: instead
+    of a line, the legend gives the percentage of correct signs. Ratios are clipped to 1/1000 … 1000.
 
     Args: records: as in `metrics.jsonl`, with the split "gradient" and keys such as "layers.0.connection.weight.cosine"
         and "layers.0.connection.weight.norm_ratio". Values that are None or not finite are left out.
@@ -214,7 +214,7 @@ def gradient(records: Records) -> Figure:
 
 
 def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str) -> None:
-    """Add a legend of the series above the panels; with several widths, a legend of these below."""
+    """Add a legend of the series above the panels and, if there are several widths, a legend of the widths below."""
     handles = list(names.values())
     if len(scales) == 1:
         ((width, average),) = scales.items()
@@ -228,7 +228,7 @@ def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D],
 
 
 def _series(name: str, steps: Sequence[int], values: Sequence[float | None]) -> tuple[Array, Array]:
-    """Steps and values, where the values are finite."""
+    """Steps and values, where the values are finite, in ascending order. Raises: ValueError for other shapes."""
     if len(steps) != len(values):
         raise ValueError(f"{name!r} must have one value for each step, got {len(values)} values for {len(steps)} steps")
     x = np.asarray(steps, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Figures of a lifetime: its reward, its actions, and its recovery from each reversal of the task."""
+"""Figures of a lifetime: reward or accuracy, actions, and recovery from each reversal of the task."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
 _MIB = 2**20
-_MAX_COLUMNS = 150  # of a policy: each is wide enough to be seen, and a mean of enough decisions
+_MAX_COLUMNS = 150  # of `policy`; narrower columns are hard to see, and means of few decisions
 _MAX_REVERSALS = 200  # more lines would fill the panel
 
 
 def lifetime(records: Records) -> Figure:
-    """Running averages of reward or accuracy, a line for each half-life; memory in use; lines at reversals.
+    """Running averages of reward or accuracy, a line for each half-life, above memory in use; reversals are dashed.
 
     Half-lives longer than a third of the lifetime are left out, except the shortest.
 
@@ -60,8 +60,10 @@ def lifetime(records: Records) -> Figure:
 def recovery(records: Records) -> Figure:
     """For each reversal: the time to recover, and how far the reward or accuracy fell.
 
-    Args: records: as in `metrics.jsonl`, with the split "switch". A hollow marker is the time until the next reversal,
-        if the network did not recover before.
+    A hollow marker is the time until the next reversal, if the network did not recover before it. A reversal without
+    a fall has no time to recover, and no marker in the left panel.
+
+    Args: records: as in `metrics.jsonl`, with the split "switch".
     Raises: ValueError if there is no such record.
     """
     records = list(records)
@@ -103,6 +105,8 @@ def recovery(records: Records) -> Figure:
 
 def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
     """How often each action was chosen over a lifetime, and its mean score; grey where it was never chosen.
+
+    More than 150 records are averaged in groups.
 
     Args:
         records: as in `metrics.jsonl`, with the split "train" and keys such as "taken_0" and "paid_0": the share of an
@@ -170,7 +174,7 @@ def _switches(records: Records) -> list[int]:
 
 
 def _mark_switches(panels: Sequence[Axes], switches: Sequence[int], color: str = "grey") -> list[Line2D]:
-    """Draw vertical lines at reversals in all panels. Returns: the legend handle."""
+    """Draw vertical lines at reversals in all panels; none if they are too many. Returns: the legend handles."""
     if not 0 < len(switches) <= _MAX_REVERSALS:
         return []
     look: dict[str, Any] = {"color": COLORS[color], "linewidth": 0.6, "linestyle": (0, (3, 2))}

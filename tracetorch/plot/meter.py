@@ -45,6 +45,7 @@ class TraceMeter:
         self.steps = 0
 
     def update(self, value: float) -> None:
+        """Count a value; one that is not finite is ignored."""
         if math.isfinite(value):
             self.trace = [decay * trace + float(value) for decay, trace in zip(self.decay, self.trace, strict=True)]
             self.steps += 1

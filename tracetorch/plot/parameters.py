@@ -77,8 +77,8 @@ def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) ->
     Args:
         weight: (neurons, height·width), such as `net[0].weight` of a network whose input is an image.
         shape: (height, width).
-        count: largest number of neurons to show, in the order of their norms.
-    Raises: ValueError if the weights do not fill the shape.
+        count: largest number of neurons to show, by descending norm.
+    Raises: ValueError if the weights do not fill the shape, or if `count` is below 1.
     """
     weights = as_array(weight, "weight", "neurons", "height·width")
     height, width = shape

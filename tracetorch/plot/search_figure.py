@@ -31,7 +31,7 @@ class Tried(NamedTuple):
     """One trial."""
 
     number: int
-    value: float | None  # for a pruned trial, the last
+    value: float | None  # of a pruned trial, its last value
     status: str  # "completed", "pruned" or "failed"
     places: Sequence[float | None]  # its position on the axis of each parameter
 

@@ -1,4 +1,4 @@
-"""Averages of curves that are known as a whole, without the lag of the running averages of `meter.py`."""
+"""Centred averages of complete curves; the running averages of `meter.py` lag behind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from tracetorch.plot.style import Array
 
-_SHARE = 20  # of a series, that is about the default width
-_PER_WIDTH = 8  # points per width at which an average is computed, at most; it is a line between these
+_SHARE = 20  # the default width is about a twentieth of a series
+_PER_WIDTH = 8  # most points per width at which an average is computed; values between them are interpolated
 
 
 def smoothed(x: Array, y: Array, width: float) -> Array:
@@ -17,23 +17,24 @@ def smoothed(x: Array, y: Array, width: float) -> Array:
 
         w = 2^(−((xⱼ − xᵢ) / width)²),    average(xᵢ) = the line that fits the points with these weights, at xᵢ
 
-    A line, not a mean: at the ends all neighbours are on one side, and the mean would lag behind a curve that rises or
-    falls. Averages are cut to the range of the curve, so that an accuracy stays below 1.
+    A line is fitted because a mean is biased at the ends, where all neighbours are on one side. Averages are clipped to
+    the range of the curve, so that an accuracy does not exceed 1.
 
-    Args: x: in ascending order, (n,). y: finite, (n,). width: the distance of half the weight, in the unit of x.
+    Args: x: in ascending order, (n,). y: finite, (n,). width: distance with weight ½, above 0, in the unit of x.
+    Returns: (n,).
     Source: Cleveland (1979), Robust locally weighted regression, doi:10.1080/01621459.1979.10481038: the local line.
     """
     if len(x) < 2:
         return y
     count = min(len(x), 1 + math.ceil(_PER_WIDTH * (x[-1] - x[0]) / width))
     points = x[np.unique(np.linspace(0, len(x) - 1, count).round().astype(int))]
-    from_, to = np.searchsorted(x, points - 4 * width), np.searchsorted(x, points + 4 * width, "right")
-    averages = [_line(x[a:b] - at, y[a:b], width) for at, a, b in zip(points, from_, to, strict=True)]
+    starts, stops = np.searchsorted(x, points - 4 * width), np.searchsorted(x, points + 4 * width, "right")
+    averages = [_line(x[a:b] - at, y[a:b], width) for at, a, b in zip(points, starts, stops, strict=True)]
     return np.clip(np.interp(x, points, averages), y.min(), y.max())
 
 
 def _line(distance: Array, y: Array, width: float) -> float:
-    """The value at 0 of the line that fits the points."""
+    """The value at distance 0 of the weighted least-squares line through the points."""
     weight = np.exp2(-((distance / width) ** 2))
     mean, mean_y = weight @ distance / weight.sum(), weight @ y / weight.sum()
     spread = weight @ (distance - mean) ** 2
@@ -42,7 +43,7 @@ def _line(distance: Array, y: Array, width: float) -> float:
 
 
 def default_width(span: float, count: int) -> float:
-    """The width of the average of a curve: a round number, about a twentieth of the curve, but two gaps at least.
+    """The width of the average of a curve: a round number, about a twentieth of the curve, and at least two gaps.
 
     Args: span: of the curve, in the unit of the width. count: of its points.
     """
@@ -57,5 +58,5 @@ def default_width(span: float, count: int) -> float:
 
 
 def fits(width: float, span: float, count: int) -> bool:
-    """Whether a curve is long enough for an average: a width is a gap at least, and a third of the curve at most."""
+    """Whether an average of this width suits a curve: at least a gap between points, at most a third of the curve."""
     return span <= width * (count - 1) and 3 * width <= span

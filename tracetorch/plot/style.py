@@ -95,7 +95,7 @@ STYLE: dict[Any, Any] = {
 
 _FIXED = {"figure.figsize", "figure.autolayout", "figure.constrained_layout.use", "savefig.bbox", "savefig.format"}
 _FIXED |= {"svg.hashsalt", "backend", "interactive"}
-"""Settings of a style file that are ignored: they would change the width, or the bytes of the same figure."""
+"""Settings of a style file that are ignored: they would change the width, or make the bytes of a figure differ."""
 
 RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 """A thin white edge, for markers that may overlap."""
@@ -107,8 +107,8 @@ class _Look(NamedTuple):
     style: Mapping[Any, Any] = STYLE
 
 
-_AS_IT_IS = _Look()
-_look: ContextVar[_Look] = ContextVar("look", default=_AS_IT_IS)
+_DEFAULT_LOOK = _Look()
+_look: ContextVar[_Look] = ContextVar("look", default=_DEFAULT_LOOK)
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def look(*, width: float | None = None, style: str | Path | None = None, title: 
         width: in inches, such as 3.4 for one column and 7 for two; None: that of each figure. Panels of a fixed shape,
             such as images, change their height too; others keep it.
         style: a style file of matplotlib (`axes.labelsize: 9`), on top of `STYLE`. A font size alone scales all text.
-            Colours that tell lines apart, and their widths, stay.
+            The colours and widths that distinguish lines stay.
         title: above each figure; None: no title.
     Raises: ValueError for a width outside of 1 to 30 inches, a setting that matplotlib does not know, or mathematics in
         a title that it cannot read; OSError for a file that cannot be read.
@@ -136,7 +136,7 @@ def look(*, width: float | None = None, style: str | Path | None = None, title: 
     try:
         MathTextParser("path").parse(title or "")
     except ValueError as error:
-        raise ValueError(f"the title {title!r} is not what matplotlib can draw: {str(error).split(': ')[-1]}") from None
+        raise ValueError(f"matplotlib cannot draw the title {title!r}: {str(error).split(': ')[-1]}") from None
     before = _look.set(_Look(width, title, STYLE if style is None else _read_style(Path(style))))
     try:
         yield
@@ -180,7 +180,7 @@ def _without_comment(line: str) -> str:
 
 
 class StyledFigure(Figure):
-    """A figure that is also *drawn* with its style: matplotlib makes some ticks only when it draws."""
+    """A figure that applies its style while it is drawn, too: matplotlib makes some ticks only then."""
 
     style: Mapping[Any, Any] = STYLE
 
@@ -223,9 +223,10 @@ def small() -> Any:
 
 
 def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg")) -> tuple[Path, ...]:
-    """Write `path`.png (200 dpi) and `path`.svg, without a date: the same figure gives the same bytes.
+    """Write a figure as `path`.FORMAT for each format, without a date: the same figure gives the same bytes.
 
-    All are drawn first. Then each is written under another name and renamed, so that no file is incomplete.
+    All are drawn first. Then each is written under another name and renamed, so that no file is incomplete. Pictures
+    have 200 dpi, unless a style file sets `savefig.dpi`.
 
     Args: path: without a suffix; a dot in the name is kept. Missing folders are made. formats: of `FORMATS`.
     Returns: the paths.

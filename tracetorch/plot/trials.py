@@ -17,7 +17,7 @@ from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_tr
 from tracetorch.plot.labels import label_level, legend, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
 
-_MIN_LOG_RATIO = 10  # ratio of the largest to the smallest value from which an axis is logarithmic
+_MIN_LOG_RATIO = 10  # smallest ratio of the largest to the smallest value for a logarithmic axis
 _ROTATION: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 
 
@@ -41,7 +41,7 @@ def wilson(successes: Tensor | float, trials: Tensor | float, z: float = 1.96) -
     """
     k, n = torch.as_tensor(successes, dtype=torch.float64), torch.as_tensor(trials, dtype=torch.float64)
     if not bool(((k >= 0) & (k <= n)).all()):
-        raise ValueError("wilson needs between 0 and as many successes as there are trials")
+        raise ValueError("wilson needs 0 ≤ successes ≤ trials")
     middle = (k + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * torch.sqrt(k * (n - k) / n.clamp(min=1) + z**2 / 4)
     return (middle - half).clamp(0, 1), (middle + half).clamp(0, 1)

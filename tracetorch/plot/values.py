@@ -19,9 +19,13 @@ _MOST_POINTS = 2000
 def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | None = None) -> Figure:
     """Predicted values against their targets, one panel for each output, at most 4; a line marks equality.
 
-    Args: pairs: target and prediction, (trials,) each; at most 2,000 trials are drawn. names: of the outputs.
-    Raises: ValueError for other shapes or lengths, or values that are not finite.
+    Args:
+        pairs: target and prediction of each output, (trials,) each. The first 2,000 trials are drawn; R² is of all.
+        names: of the outputs; None: their numbers.
+    Raises: ValueError for no output, other shapes or lengths, or values that are not finite.
     """
+    if not pairs:
+        raise ValueError("prediction needs at least one output, got none")
     shown = [as_trials(target=target, prediction=found) for target, found in pairs[:_MOST_PANELS]]
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
@@ -53,12 +57,16 @@ def traces(
     Args:
         output: (steps, outputs).
         target: values, (steps, outputs), or class indices, (steps,), drawn as 0 and 1 for each class.
-        counted: bool, (steps,): the steps that have a target; where there is none, none is drawn.
-        dt: length of a step in seconds; None: time is given in steps.
-        names: of the outputs.
+        counted: whether a step has a target, bool, (steps,); at other steps no target is drawn.
+        dt: length of a step in seconds; None to count in steps.
+        names: of the outputs; None: their numbers.
+    Raises: ValueError for other shapes or lengths.
     """
     found, given = as_array(output, "output", "time", "outputs"), as_array(counted, "counted", "time").astype(bool)
     goal = as_array(target, "target", *("time", "outputs")[: target.ndim])
+    if not len(found) == len(goal) == len(given):
+        lengths = f"{len(found)}, {len(goal)} and {len(given)}"
+        raise ValueError(f"output, target and counted must last equally long, got {lengths} steps")
     if goal.ndim == 1:
         goal = (goal[:, None] == np.arange(found.shape[1])).astype(float)
     goal = np.where(given[:, None], goal, np.nan)

@@ -1,4 +1,7 @@
-"""Checkpoints: weights, states, optimizer, counters and generator states; trials and spikes follow from these."""
+"""Checkpoints: weights, states, optimizer, counters and generator states.
+
+Trials and spikes are not stored: they follow from the seed and from these values.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,11 @@ class DamagedError(ValueError):
     """The content of a checkpoint differs from what was written."""
 
 
-def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
-    """Write weights, states, optimizer, torch's generator states and counters, with a checksum of all.
+def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **entries: Any) -> None:
+    """Write weights, states, optimizer, torch's generator states and further entries, with a checksum of all.
 
-    Args: counters: plain values and tensors, such as update=120.
+    Args: entries: plain values and tensors, such as update=120.
+    Raises: OSError if the file cannot be written.
     """
     path = Path(path)
     has_cuda_state = torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -36,7 +40,7 @@ def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Op
         "state": net.save_state(),
         "optimizer": optimizer.state_dict(),
         "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if has_cuda_state else []},
-        **counters,
+        **entries,
     }
     buffer = io.BytesIO()
     torch.save({**content, "checksum": checksum_of(content)}, buffer)
@@ -49,11 +53,12 @@ def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Op
 def load_checkpoint(
     path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, Any]:
-    """Load weights and states into a network and, if an optimizer is given, its state.
+    """Load the weights and states of a network and, if an optimizer is given, the state of the optimizer.
 
-    Returns: the other values of the checkpoint, such as {"update": 120, "random": …}.
+    Returns: the other entries of the checkpoint, such as {"update": 120, "random": …}.
     Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError also if the checkpoint belongs to another
-        network, if a weight or state is not finite, or if a setting of the optimizer has another type.
+        network, or if a weight is not finite or a state is NaN; with an optimizer, also if its state or that of a part
+        (except the task) is NaN, or if a setting has another type.
     """
     content, misfit = read_checkpoint(path), ""
     try:
@@ -120,7 +125,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, optimizer_state: dict[str,
 
 
 def _kind(value: Any) -> str:
-    """Name the type of a setting. A tensor with one element counts as a number; NaN does not."""
+    """Name the type of a setting. A tensor with one element is a "number"; NaN has a type of its own."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, list | tuple):
@@ -133,7 +138,7 @@ def _kind(value: Any) -> str:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read the values of a checkpoint to the CPU, and check its checksum, run and types.
+    """Read a checkpoint to the CPU, and check its checksum, the run that it belongs to, and the types of its entries.
 
     Memory: a small multiple of the file's size, for any content.
     Raises: FileNotFoundError if there is none; ValueError if it is damaged, cannot be read, or belongs to another run
@@ -152,7 +157,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not is_intact:
         raise DamagedError(f"{path} is damaged: its content is not what was written")
-    for name, (fits, meaning) in _COUNTERS.items():
+    for name, (fits, meaning) in _ENTRIES.items():
         if name in content and not fits(content[name]):
             raise DamagedError(f"{path} is damaged: {name!r} is not {meaning}")
     _check_run(path, content.get("run_id"))
@@ -160,9 +165,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_run(path: Path, run_id: str | None) -> None:
-    """Raises: ValueError if the run id of a checkpoint differs from that of its folder; a folder without an id passes.
+    """Raises: ValueError if the run id of a checkpoint differs from that of its folder.
 
-    Earlier versions wrote no id: their runs have none in run.json, or got one when they were resumed.
+    Earlier versions wrote no id. Their runs have none in run.json, or got one when they were resumed; both pass.
     """
     try:
         facts = read_json(path.parent.parent / "run.json")
@@ -193,7 +198,7 @@ def _are_generator_states(value: Any) -> bool:
     return all(isinstance(state, Tensor) and state.dtype == torch.uint8 for state in (value.get("cpu"), *value["cuda"]))
 
 
-_COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+_ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "update": (_is_count, "a whole number from 0 up"),
     "records": (_is_count, "a whole number from 0 up"),
     "wall_seconds": (_is_seconds, "a number from 0 up"),
@@ -206,7 +211,7 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
-"""Checks of further entries that a checkpoint may have, by name; and what passes each check, in words."""
+"""Checks of entries that a checkpoint may have, by name; with a description of the values that pass."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:

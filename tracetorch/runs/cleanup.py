@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracetorch.files import leads_out, open_regular, real
-from tracetorch.runs.folder import RunState, is_beginning, last_record, metric_of, state_of
+from tracetorch.runs.folder import RunState, is_beginning, last_record, lower_is_better, metric_of, state_of
 from tracetorch.runs.lock import REMOVING, BusyError, Lock, aside, is_locked, remove_abandoned, remove_all_abandoned
 from tracetorch.runs.tags import read_tags
 
@@ -33,8 +33,8 @@ class RemovableRun(NamedTuple):
         return f"{days:.0f} days old" if days >= 2 else f"{hours:.0f} hours old" if hours >= 2 else "new"
 
 
-class UnreadableRun(NamedTuple):
-    """A folder that is kept because its run cannot be read, or has a tag."""
+class KeptRun(NamedTuple):
+    """A run that is kept because its folder cannot be read, or because it has a tag."""
 
     path: Path
     why: str
@@ -42,7 +42,7 @@ class UnreadableRun(NamedTuple):
 
 def choose(
     root: Path, *, failed: bool, unfinished: bool, older_than_seconds: float | None, keep_best: int
-) -> tuple[list[RemovableRun], list[UnreadableRun]]:
+) -> tuple[list[RemovableRun], list[KeptRun]]:
     """Choose the runs below a folder that may be removed, and the remains of killed removals.
 
     Args:
@@ -50,18 +50,19 @@ def choose(
         unfinished: runs that were interrupted or killed. With neither option, all runs that have ended.
         older_than_seconds: only runs whose last write is longer ago.
         keep_best: number of completed runs of each experiment to keep, the best by their test.
-    Returns: the runs; the folders that cannot be read now or have a broken run.json next to a checkpoint; both sorted
-        by path. A run is never chosen if it has a tag, is in use, belongs to a sweep in progress, lies behind a
-        symbolic link, or holds other runs. A folder without a config may be something else and is not chosen.
+    Returns: the runs; the runs that are kept because they cannot be read now, have a broken run.json next to a
+        checkpoint, or would be chosen but for a tag; both sorted by path. A run is never chosen if it has a tag, is in
+        use, belongs to a sweep in progress, lies behind a symbolic link, or holds other runs. A folder without a config
+        may be something else and is not chosen.
     """
-    paths, remains, unread = _runs(root)
+    paths, remains, kept = _runs(root)
     found: dict[Path, RunState] = {}
     for path in paths:
         state, why = state_of(path), _unread_records(path) if keep_best else ""
         if state.status == "unreadable" or (state.status == "broken" and _has_checkpoint(path)):
             why = state.error
         if why:
-            unread.append(UnreadableRun(path, why))
+            kept.append(KeptRun(path, why))
         else:
             found[path] = state
     spared = _best(found, keep_best)
@@ -70,7 +71,7 @@ def choose(
         try:
             age = time.time() - _last_written(path)
         except OSError as error:  # it was just removed, or cannot be read
-            unread.append(UnreadableRun(path, _reason(error)))
+            kept.append(KeptRun(path, _reason(error)))
             continue
         wanted = _FAILED * failed + _UNFINISHED * unfinished
         is_wanted = state.status in wanted if wanted else state.is_over
@@ -78,13 +79,13 @@ def choose(
         is_candidate = is_wanted and is_old and path not in spared
         if is_candidate and not any(map(is_locked, (path, *_evaluations(path), path.parent))):
             if tags := read_tags(path):
-                unread.append(UnreadableRun(path, f"it has the tag {tags[0]}: tracetorch tag DIR {tags[0]} --remove"))
+                kept.append(KeptRun(path, f"it has the tag {tags[0]}: tracetorch tag DIR {tags[0]} --remove"))
             else:
                 chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
     for path in remains:
         if not is_locked(path):
             chosen.append(RemovableRun(path, _HALF_REMOVED, time.time() - _last_written(path), _size(path) / 2**20))
-    return sorted(chosen), sorted(unread)
+    return sorted(chosen), sorted(kept)
 
 
 def _has_checkpoint(path: Path) -> bool:
@@ -149,13 +150,13 @@ def _evaluations(path: Path) -> list[Path]:
     return []
 
 
-def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
+def _runs(root: Path) -> tuple[list[Path], list[Path], list[KeptRun]]:
     """Find runs that contain no run except evaluations, remains of killed removals, and unreadable folders."""
     found, remains = [], []
-    unread: list[UnreadableRun] = []
+    unread: list[KeptRun] = []
 
     def report(error: OSError) -> None:
-        unread.append(UnreadableRun(Path(error.filename), _reason(error)))
+        unread.append(KeptRun(Path(error.filename), _reason(error)))
 
     for folder, names, files in os.walk(root, onerror=report, followlinks=False):
         path = Path(folder)
@@ -187,13 +188,13 @@ def _reason(error: OSError) -> str:
 
 
 def _best(found: dict[Path, RunState], count: int) -> set[Path]:
-    """The best completed runs of each experiment and metric: lowest loss, or highest value of another metric."""
+    """The best completed runs of each experiment and metric; see `lower_is_better`."""
     scores: dict[tuple[str, str], list[tuple[float, Path]]] = defaultdict(list)
     for path, state in found.items():
         metric = metric_of(last_record(path)) if state.status == "completed" and count else None
         if metric:
             name, value = metric
-            scores[str(state.facts.get("experiment")), name].append((-value if name == "loss" else value, path))
+            scores[str(state.facts.get("experiment")), name].append((-value if lower_is_better(name) else value, path))
     return {path for rows in scores.values() for _, path in sorted(rows, reverse=True)[:count]}
 
 

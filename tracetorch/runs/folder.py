@@ -163,7 +163,7 @@ class RunFolder:
         return self.path / "checkpoints" / f"{name}.pt"
 
     def plot(self, name: str) -> Path:
-        """The path of a figure, without its suffix. Raises: ValueError for a name that is not plain."""
+        """The path of a figure, without its suffix. Raises: ValueError for a name with a slash or the like."""
         if not _FIGURE.fullmatch(name):
             raise ValueError(f"a figure has a plain name such as 'confusion', got {name!r}")
         return self.path / "plots" / name
@@ -205,7 +205,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("summary", "timings", "versions", "settings", "init"), dict),
     **{"planned_updates": int, "resumed": list, "earlier_lengths": list, "error": str, "run_id": str},
 }
-"""Types of values in run.json. A value of another type is ignored: no run writes it."""
+"""Types of values in run.json. `state_of` ignores a value of another type."""
 
 
 class RunState(NamedTuple):
@@ -213,8 +213,8 @@ class RunState(NamedTuple):
 
     status: str
     """The status in run.json, with exceptions: "killed" if it is "running" but no process holds the lock; "broken" if
-    no run writes such content; "unreadable" if the system cannot read the file at the moment; "absent" if there is no
-    folder."""
+    the content is not that of a run; "unreadable" if the system cannot read the file now; "absent" if there is no
+    folder. Without run.json: "running" if a process holds the lock, else "killed"."""
 
     facts: dict[str, Any]  # the content of run.json
     error: str  # why the run failed, or why its folder cannot be read

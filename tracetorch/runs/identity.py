@@ -21,9 +21,9 @@ READERS = dict.fromkeys(("MNIST", "SequentialMNIST", "shd", "nmnist", "dvs_gestu
 
 OF_DIGITS = ("MNIST", "SequentialMNIST")
 DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-"""The files that these tasks read, each gzipped or not."""
+"""The files that the tasks of `OF_DIGITS` read, each gzipped or not."""
 
-RESERVED = ("sample", "download")  # sources that are not folders: their content is the same everywhere
+_NO_FOLDERS = ("sample", "download")  # sources with the same content on every machine
 _MOST_FILES = 1_000_000
 _CHUNK = 1 << 20
 
@@ -83,7 +83,7 @@ def _sources(node: Any, path: str) -> Iterator[tuple[str, str, Sequence[str] | N
         module, _, name = str(node.get("_target_", "")).rpartition(".")
         for argument in READERS.get(name, ()) if f"{module}.".startswith("tracetorch.tasks.") else ():
             value = node.get(argument)
-            if isinstance(value, str) and value not in RESERVED:
+            if isinstance(value, str) and value not in _NO_FOLDERS:
                 yield f"{path}{argument}", value, DIGITS if name in OF_DIGITS else None
         for key, inner in node.items():
             yield from _sources(inner, f"{path}{key}.")
@@ -99,9 +99,9 @@ _SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of th
 
 
 def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config without seeds, machine, outputs and diagnostics; equal for repetitions.
+    """Hash of a resolved config without seeds, machine, outputs, diagnostics and loggers; equal for repetitions.
 
-    Args: data: hashes from `data_of`; computed if None. The content of data counts, not their path.
+    Args: data: hashes from `data_of`; None: computed here. They replace the paths of the data.
     """
     return hash_of(experiment_of(config, data, seeds=False))
 
@@ -140,7 +140,7 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
     """
     hashes = data_of(config) if data is None else data
     entries = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
-    if entries.get("init_from") in (None, "null"):  # "null": as `compare` reads a config
+    if entries.get("init_from") in (None, "null"):  # `compare` reads None as "null"
         entries = {name: value for name, value in entries.items() if name not in ("init_from", "init_parts")}
     if not entries.get("frozen"):
         entries.pop("frozen", None)

@@ -1,4 +1,4 @@
-"""All runs below some folders, read from their run.json alone: thousands take a second."""
+"""All runs below some folders, from run.json, the last record and tags.txt of each: thousands take a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracetorch.runs.folder import RunState, last_record, metric_of, state_of
+from tracetorch.runs.folder import last_record, metric_of, state_of
 from tracetorch.runs.lock import REMOVING
 from tracetorch.runs.records import RESERVED
 from tracetorch.runs.tags import FILE, read_tags
@@ -19,16 +19,16 @@ _NOT_RESULTS = RESERVED - {"loss"} | {"updates", "update_seconds", "tested", "ch
 
 
 class ListedRun(NamedTuple):
-    """A run as a list shows it."""
+    """A run, as `tracetorch runs` shows it."""
 
     folder: Path
     when: datetime | None  # its start
     experiment: str
     status: str
-    metric: tuple[str, float] | None  # the main metric of its test, or of its last record
+    metric: tuple[str, float] | None  # name and value of the first metric of its test, or of its last record
     summary: dict[str, Any]
     tags: list[str]
-    facts: dict[str, Any]  # run.json
+    facts: dict[str, Any]  # the content of run.json
 
 
 def list_runs(roots: Iterable[Path]) -> list[ListedRun]:
@@ -37,7 +37,7 @@ def list_runs(roots: Iterable[Path]) -> list[ListedRun]:
     Raises: OSError if one of `roots` cannot be read; folders below that cannot be read are left out.
     """
     was_enabled = gc.isenabled()
-    gc.disable()  # it would look at the growing list again and again, which doubles the time
+    gc.disable()  # it would scan the growing list repeatedly, which doubles the time
     try:
         found = {path: names for root in roots for path, names in _folders(str(root))}
         return [_listed(Path(path), has_tags=FILE in names) for path, names in found.items()]
@@ -47,7 +47,7 @@ def list_runs(roots: Iterable[Path]) -> list[ListedRun]:
 
 
 def _folders(root: str) -> Iterator[tuple[str, set[str]]]:
-    """The folders of runs, and the names in each."""
+    """The folders of runs, and the names of the files and folders in each. Raises: OSError for the root."""
     todo = [root]
     while todo:
         path = todo.pop()
@@ -69,10 +69,7 @@ def _folders(root: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def _listed(folder: Path, *, has_tags: bool) -> ListedRun:
-    try:
-        state = state_of(folder)
-    except (AttributeError, TypeError, RecursionError):  # JSON that no run writes
-        state = RunState("broken", {}, "")
+    state = state_of(folder)
     facts = state.facts
     summary = facts.get("summary") or {}
     metric = None

@@ -71,10 +71,10 @@ def settings() -> dict[str, Any]:
     }
 
 
-def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
+def first_difference(one: RunFolder, other: RunFolder, *, unfinished: bool = False) -> str:
     """Describe the first difference between the records or weights of two runs, costs excluded; "" if there is none.
 
-    Args: as_far_as_it_came: whether the first run did not finish, so that only its records are compared.
+    Args: unfinished: whether the first run did not finish, so that only its records are compared.
     Raises: ValueError if the files of a run are broken.
     """
     records, others = ([_timeless(record) for record in folder.records()] for folder in (one, other))
@@ -83,7 +83,7 @@ def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: boo
             if left.get(name) != right.get(name):
                 record = f"update {left.get('update')}, {left.get('split')}"
                 return f"{record}: {name} is {left.get(name)} in {one.path} and {right.get(name)} in {other.path}"
-    if as_far_as_it_came and len(records) <= len(others):
+    if unfinished and len(records) <= len(others):
         return ""
     if len(records) != len(others):
         return f"{one.path} has {len(records)} records, {other.path} has {len(others)}"

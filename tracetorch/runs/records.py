@@ -18,9 +18,8 @@ from tracetorch.printable import cell
 
 MOST_LINE_BYTES = 1 << 20  # bound for a record
 MOST_TABLE_BYTES = 512 << 20  # bound for a table of numbers
-LOST = (
-    "lost"  # split of the mark of a gap, in which `records` records of the updates `from_update` to `update` are lost
-)
+LOST = "lost"
+"""Split of the mark of a gap, in which `records` records of the updates `from_update` to `update` are lost."""
 _BYTES_FOR_AN_ELEMENT = 8  # least size in a record: name, value and separators
 
 RESERVED = {"update", "split", "loss", "steps_per_second", "train_seconds", "memory_bytes"}

@@ -61,8 +61,8 @@ class Run:
         root, path: see `RunFolder.reserve`.
         subfolder: the folder in `root` for this run; if None, the name of the experiment.
         resume_from: a folder in which to continue from its latest checkpoint, instead of a new folder.
-        new_length: whether the run continues to another length than before, also after its end. Its config.yaml is
-            then replaced by that of `files`, and run.json records the length and the summary so far.
+        new_length: whether a run that continues, which may be completed, gets another length. Its config.yaml is then
+            replaced by that of `files`, and run.json records the length and the summary so far.
         base: the folder of relative paths; None: the present working directory, which a part may change later.
         experiment: name of the experiment, for the folder and for run.json.
         kind: "training" can be resumed; "evaluation" is repeated instead.
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def logged(self) -> LoggedRun:
-        """What loggers get of the run, once it has started."""
+        """The facts of the run that loggers receive, once it has started."""
         folder = self.folder.path
         return LoggedRun(self.config, self.experiment, folder, self._facts["run_id"], self._restored)
 
@@ -157,7 +157,7 @@ class Run:
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
-        """Wrap the work after the last checkpoint, which a signal ends at once and `resume` repeats."""
+        """Wrap the work after the last checkpoint: a signal ends it immediately, and `resume` repeats it."""
         with self._interrupt.at_once():
             yield
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tracetorch.files import read_text, write_whole
+from tracetorch.files import read_text, write_whole, writing
 
 FILE = "tags.txt"
 _TAG = re.compile(r"\w[\w.+-]{0,49}")
@@ -13,7 +13,7 @@ _MOST_BYTES = 1 << 16
 
 
 def is_tag(word: str) -> bool:
-    """Whether a word can be a tag: up to 50 letters, digits, and . _ + - after the first."""
+    """Whether a word can be a tag: a letter, a digit or _, then up to 49 of these and of . + -"""
     return _TAG.fullmatch(word) is not None
 
 
@@ -27,8 +27,9 @@ def read_tags(folder: Path) -> list[str]:
 
 
 def write_tags(folder: Path, tags: list[str]) -> None:
-    """Replace the tags of a run; without tags, there is no file. Raises: WriteError."""
-    if tags:
-        write_whole(folder / FILE, "".join(f"{tag}\n" for tag in sorted(set(tags))))
-    else:
-        (folder / FILE).unlink(missing_ok=True)
+    """Replace the tags of a run; without tags, remove the file. Raises: WriteError."""
+    with writing(folder / FILE):
+        if tags:
+            write_whole(folder / FILE, "".join(f"{tag}\n" for tag in sorted(set(tags))))
+        else:
+            (folder / FILE).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ class Clipping(Stateful):
         parameters: of the network.
         norm: largest norm of all gradients together; None: no limit.
         value: largest absolute value of each gradient; None: no limit.
-    Raises: ValueError for a limit that is not above 0, and for two limits.
+    Raises: ValueError for a limit that is not above 0, and for two limits; TypeError for one that is not a number.
     """
 
     kept = ("total", "count")

@@ -40,7 +40,12 @@ class HealthWatch(Stateful):
         self._loss, self._same = math.nan, 0  # the last evaluation's loss, and how many consecutive evaluations had it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
-        """Run `check_health`; a dead network is an error after `patience` consecutive checks, or at the last update."""
+        """Run `check_health`; a dead network is an error after `patience` consecutive checks, or at the last update.
+
+        Args: output, update: as in `check_health`. last: whether this is the last update.
+        Raises: DeadNetworkError as above; at the last update not for a rewarded network that an earlier check found
+            alive; TrainingError as `check_health`.
+        """
         self._name_untrained(net)
         try:
             check_health(net, output, update, rewarded=self.rewarded)
@@ -51,7 +56,7 @@ class HealthWatch(Stateful):
                 raise
 
     def _name_untrained(self, net: Sequential) -> None:
-        """Warn once of trainable parameters without a gradient from the rule, if others have one."""
+        """Warn once of trainable parameters that get no gradient from the rule, if others get one."""
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         if self._is_checked or all(p.grad is None for _, p in named):
             return
@@ -63,7 +68,7 @@ class HealthWatch(Stateful):
     def compare(self, net: Sequential, loss: float, update: int) -> None:
         """Warn when `patience` consecutive evaluations have exactly the same loss, so nothing is learned.
 
-        Call it before gradients are cleared.
+        Call it before gradients are cleared. Args: loss: of an evaluation. update: for the message.
         """
         self._loss, self._same = loss, self._same + 1 if loss == self._loss else 1
         if self._same == self.patience:
@@ -122,8 +127,8 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
         update: for the message.
         rewarded: whether the network learns from rewards. Expected or absent rewards give no gradient, so a layer
             without a gradient then counts only if another layer has one.
-    Raises: DeadNetworkError that names the first such layer, from the input up, and a remedy; TrainingError for an
-        input or a gradient that is not finite.
+    Raises: DeadNetworkError that names a silent input or the first such layer, from the input up, and a remedy;
+        TrainingError for an input or a gradient that is not finite.
     """
     check_input(net, update)
     if not _any_nonzero(net[0].average_input()):

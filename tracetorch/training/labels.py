@@ -19,7 +19,10 @@ from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource,
 
 
 class LabelStep(Step):
-    """Steps with the trials of a `Task`, and a loss of output and target such as `cross_entropy`."""
+    """Steps with the trials of a `Task`, and a loss of output and target such as `cross_entropy`.
+
+    Raises: ValueError if the rule learns from rewards.
+    """
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
@@ -48,14 +51,14 @@ class LabelStep(Step):
         report(run, self.learner, self.task, self.loss, self.window, figures=figures)
 
 
-class OfTask:
-    """The part of a checkpoint that a test needs of the task; a resumed run makes it from its data again."""
+class SavedTaskState:
+    """The task's state in a checkpoint. Only a test loads it; a resumed run computes it again from the data."""
 
     def __init__(self, task: Task):
         self.state_dict = task.state_dict
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load nothing."""
+        """Ignore the state: the task has already computed it."""
 
 
 class LabelledSequences(LabelStep):
@@ -71,7 +74,7 @@ class LabelledSequences(LabelStep):
         self.learn_every, self.update_every = learn_every, update_every
         self.logged, self.parts = tuple(self.task.metrics), {"rule": self.learner}
         if self.task.state_dict():
-            self.parts["task"] = OfTask(self.task)
+            self.parts["task"] = SavedTaskState(self.task)
 
     def __call__(self, number: int) -> Update:
         batch = self.task.train_batch(number - 1)
@@ -91,7 +94,7 @@ class LabelledSequences(LabelStep):
         return Update(float(loss), values, output, batch.xs.steps)
 
     def _learn_counted(self, number: int, batch: CountedBatch) -> Update:
-        """Make an update with a batch in which only some outputs count; see `counted_loss`."""
+        """Make an update with a batch in which only some steps have a target; see `counted_loss`."""
         outputs, total, rows, start, window = list[Tensor](), 0.0, 0, 0, self.window
         for segment in batch.xs.split(self.update_every or batch.xs.steps):
             self.optimizer.zero_grad()
@@ -120,6 +123,8 @@ class LabelFeedback(FeedbackSource, LabelStep):
     """One update: one decision in each environment of an endless stream of trials, with occasional labels.
 
     Args: schedule: of the labels.
+    Raises: ValueError for a rule that is not online, and for a task whose samples differ in length or have targets at
+        steps.
     """
 
     _number: int  # of the last decision

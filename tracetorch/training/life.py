@@ -22,13 +22,13 @@ _MOST_ACTIONS = 16  # with more actions, records omit the share of each
 
 
 class Life(Stateful):
-    """Running averages of the score, and the loss and recovery after each change of the task.
+    """Running averages of the score, and its fall and recovery after each change of the task.
 
         level = b − (1 − share)·|b|,    b: highest value, at any change so far, of the fastest running average
 
     The score of a decision is its reward, or whether the answer was correct. The network has recovered from a change
     once the fastest average has fallen below the level and returned to it. No recovery is measured if the average does
-    not fall below the level, if the task changes again before, or while b is within three standard errors of
+    not fall below the level, if the task changes again first, or while b is at most three standard errors above
     `chance_level`, because nothing was learned. An average takes a few half-lives to fall and to rise, so shorter
     recoveries cannot be measured.
 
@@ -117,7 +117,10 @@ class Life(Stateful):
         return record | {"recovery_decisions": decisions}
 
     def take(self) -> dict[str, float]:
-        """Return for a record averages, changes, and each action's share and mean score since the last record."""
+        """Return the values of a record: averages, changes, each action's share and mean score since the last record.
+
+        With more than 16 actions, their shares and scores are left out.
+        """
         values = {**self.averages, "switches": self.switches, "last_switch": self._last_switch}
         if self._actions <= _MOST_ACTIONS:
             share = self._count / self._count.sum().clamp(min=1)
@@ -147,7 +150,7 @@ class Life(Stateful):
 class EndlessStream(Step):
     """One update: one decision in each environment, with or without feedback and without any reset.
 
-    Args: source: of decisions and feedback. life: of these decisions.
+    Args: source: of decisions and feedback. life: the statistics of these decisions.
     """
 
     def __init__(self, setup: Setup, source: FeedbackSource, life: Life):

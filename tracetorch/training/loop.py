@@ -36,7 +36,7 @@ def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule,
 
 
 def share_of_rate(schedule: Schedule, done: int, total: int) -> float:
-    """The learning rate after some updates, as a fraction of that at the start."""
+    """Return the learning rate after `done` of `total` updates, as a fraction of that at the start."""
     return {"none": 1.0, "linear": 1 - done / total, "cosine": (1 + math.cos(math.pi * done / total)) / 2}[schedule]
 
 
@@ -60,8 +60,8 @@ def fit(
         eval_every: updates between two evaluations on the validation data; None for no evaluation.
         patience: stop after so many evaluations without a better one; None for no limit.
         test_best: whether to test the network of the best evaluation, if there was one, instead of the last.
-    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network is dead or
-        diverges.
+    Raises: ValueError or TypeError if the parts do not fit, before anything is written; TrainingError if the network
+        is dead or diverges; RuntimeError if metrics.jsonl is changed during the run; files.WriteError.
     """
     net, optimizer = step.net, step.optimizer
     schedule = learning_rate_schedule(optimizer, setup.schedule, total)

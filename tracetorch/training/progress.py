@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def check_alike(own: Any, found: Any, name: str = "state") -> None:
-    """Raises: ValueError if a value of `found`, from a checkpoint, is of another kind than in `own`."""
+    """Raises: ValueError if a value of `found`, from a checkpoint, has another type or shape than in `own`."""
     if isinstance(own, Mapping) and isinstance(found, Mapping):
         for key in own.keys() & found.keys():
             check_alike(own[key], found[key], str(key))

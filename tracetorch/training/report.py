@@ -39,7 +39,10 @@ def report(
 ) -> None:
     """Test the network as it is, and write numbers, trials and figures into the run's folder.
 
-    The run's own values in the summary replace those of the same name from `Task.summary`.
+    Args: window: steps at the end of a trial that are read as the answer; None: all. figures: whether to draw.
+    The run's own values in the summary have precedence over values of the same name from `Task.summary`.
+
+    Raises: ValueError if the task has no test trials; files.WriteError.
     """
     with run.repeatable():
         with run.timed("evaluate_seconds"):
@@ -55,11 +58,14 @@ def report(
 def report_policy(
     run: runs.Run, net: Sequential, environment: Environment, policy: Policy, window: int | None, *, figures: bool
 ) -> None:
-    """Run the test episodes with the network as it is, and write the same files as `report`."""
+    """Run the test episodes with the network as it is, and write the same files as `report`.
+
+    Raises: ValueError if the environment has no test episodes; files.WriteError.
+    """
     costs = SynapticCosts(net, most_batches=MOST_DECISIONS)
 
     def count(xs: Stream) -> None:
-        if costs.wants:
+        if costs.wants_more:
             costs.add(xs)
 
     with run.repeatable():
@@ -83,7 +89,10 @@ def _finish(
     figures: bool,
     **options: Any,
 ) -> None:
-    """Args: values: of the test's record. extra: further values for the summary. options: as of `draw`."""
+    """Write the results of a test.
+
+    Args: values: of the test's record. extra: further values for the summary. options: of `draw`.
+    """
     own = run.summary | values
     run.summary = own | extra | decays(net, task.dt) | own
     run.record({"update": run.summary["updates"], "split": "test", "loss": None, **values})
@@ -113,7 +122,7 @@ def decays(net: Sequential, dt: float | None) -> dict[str, float]:
 
 
 def chance_level(trials: Trials) -> dict[str, float]:
-    """Return the accuracy of the best constant answer: the share of the most frequent target."""
+    """Return the accuracy of the best constant answer, the share of the most frequent target; {} without classes."""
     if not {"target", "prediction", "accuracy"} <= trials.keys():
         return {}
     counts = torch.unique(trials["target"], return_counts=True)[1]
@@ -130,18 +139,19 @@ class Drawn(NamedTuple):
 class View(NamedTuple):
     """Which figures to draw, what those of activity show, and the format of the files."""
 
-    figures: Collection[str] = ()  # their names; none for all
+    figures: Collection[str] = ()  # their names; empty: all
     layer: int | None = None  # None: all
-    neurons: tuple[int, ...] = ()  # of the layer; none for a choice of those that are active
-    trial: int = 0  # of the test
+    neurons: tuple[int, ...] = ()  # of the layer; empty: a selection of active ones
+    trial: int = 0  # number of a test trial
     formats: Sequence[str] = ("png", "svg")
 
     @property
     def shows_part(self) -> bool:
+        """Whether a layer, neurons or a trial were chosen."""
         return self != View(self.figures, formats=self.formats)
 
     def file_name(self, figure: str) -> str:
-        """The name of a file: a figure of a part does not replace the figure that the run has drawn."""
+        """The name of a figure's file; that of a chosen part differs from that of the run's own figure."""
         if not self.shows_part or figure not in OF_ACTIVITY:
             return figure
         layer = "" if self.layer is None else f"_layer{self.layer}"
@@ -153,7 +163,7 @@ OF_ACTIVITY = ("raster", "membrane")
 """Figures that show layers, neurons and a trial."""
 _MEMBERS = {
     "learning": ("gradient",),
-    "raster": ("membrane",),
+    "raster": ("membrane", "traces"),
     "returns": ("episode",),
     "lifetime": ("policy", "recovery"),
 }
@@ -161,11 +171,14 @@ _MEMBERS = {
 
 
 class ViewError(ValueError):
-    """A run has no such figure, layer, neuron or trial."""
+    """A run has no such figure, layer, neuron or trial.
+
+    Args: name, known: for a figure, its name and the names of all figures of the run.
+    """
 
     def __init__(self, message: str, name: str = "", known: Sequence[str] = ()):
         super().__init__(message)
-        self.name, self.known = name, known  # of a figure
+        self.name, self.known = name, known
 
 
 def _warn(run: runs.Run, drawn: Drawn) -> None:
@@ -188,8 +201,10 @@ def draw(
 
     Args:
         trials: of the test; None leaves out their figures.
-        policy, window: as of `record_episode`, to draw an episode of an environment; no policy, no episode.
-    Raises: WriteError if a figure is drawn and cannot be written; ViewError, before anything is written.
+        policy, window: as in `record_episode`, to draw an episode of an environment; without a policy, none is drawn.
+        view: the figures to draw, and what they show.
+    Raises: files.WriteError if a figure cannot be written; ViewError for a figure, layer, neuron or trial that the run
+        does not have, before anything is written.
     """
     records = folder.records()
 
@@ -213,7 +228,10 @@ def draw(
 
 
 def draw_without_task(folder: runs.RunFolder, net: Sequential, view: View = View()) -> Drawn:  # noqa: B008
-    """Draw the figures of `draw` that do not need the task: learning curves, parameters and lifetime."""
+    """Draw the figures of `draw` that do not need the task: learning curves, parameters and lifetime.
+
+    Raises: as `draw`.
+    """
     records = folder.records()
     summary = folder.facts().get("summary")
     ideal = summary.get("ideal_accuracy") if isinstance(summary, dict) else None
@@ -240,7 +258,10 @@ def _save(
     groups: dict[str, Callable[[], dict[str, Figure]]],
     view: View = View(),  # noqa: B008
 ) -> Drawn:
-    """Draw groups of figures, one function each, and save them; of figures with the same name, save the last."""
+    """Draw groups of figures, one function each, and save them; of figures with the same name, save the last.
+
+    Raises: as `draw`.
+    """
     figures: dict[str, Figure] = {}
     drawn = Drawn([], {})
     wanted = set(view.figures)

@@ -66,7 +66,7 @@ class Episodes(Stateful):
         return float(self._late[: max(1, self._acts)].mean())
 
     def take(self) -> dict[str, float]:
-        """Return for a record the mean return, which restarts, and the number of all ended episodes."""
+        """Return the values of a record: the mean return since the last one, and the number of all ended episodes."""
         self._mean, self._sum, self._ended = self.mean, 0.0, 0
         return {"return": self._mean, "episodes": self.count}
 
@@ -105,6 +105,8 @@ class RewardFeedback(FeedbackSource):
         schedule: for an endless stream: when to give the mean reward since the last feedback. Nothing is reset, but
             a critic takes the value after a terminated episode as 0. None: each action gets its reward, and network and
             loss are reset where an episode ends.
+    Raises: ValueError, with a schedule, for a rule that is not online, and for a critic without feedback after each
+        action.
     """
 
     logged = ("reward",)
@@ -219,7 +221,7 @@ class RewardFeedback(FeedbackSource):
 
 
 def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
-    """Draw an action in each environment with the probabilities p, (num_envs, actions)."""
+    """Draw an action in each environment with the probabilities p, (num_envs, actions). Returns: (num_envs,)."""
     drawn = _uniform(seed, update // _BLOCK, len(p), p.device)[update % _BLOCK].to(p.dtype)
     return (drawn * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
 

@@ -23,7 +23,7 @@ from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.task import choices
 from tracetorch.training.clipping import Clipping
-from tracetorch.training.transfer import described, freeze, transfer
+from tracetorch.training.transfer import freeze, transfer, transfer_note
 
 
 def check_counts(**counts: int | None) -> None:
@@ -42,7 +42,7 @@ def check_count(name: str, count: object) -> None:
 
 
 def check_parts(**parts: object) -> None:
-    """Raises: TypeError for a part that is not a function, or is a module where a function must make one."""
+    """Raises: TypeError for a part that cannot be called, or for a module (except a loss) in place of its factory."""
     for name, part in parts.items():
         if not callable(part) or (isinstance(part, Module) and name != "loss"):
             got = repr(part) if isinstance(part, str) else kind_of(part)
@@ -61,10 +61,10 @@ _EXPECTED = {
 
 
 def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:
-    """Raises: TypeError unless it is a task; ValueError for another kind of feedback, a metric with a reserved name,
-    or a window that does not fit.
+    """Raises: TypeError for an object that is not a task; ValueError for another kind of feedback, a metric with a
+    reserved name, or a window that does not fit.
 
-    Args: feedback: "labels" or "rewards"; None for either.
+    Args: window: as in `Setup`. feedback: "labels" or "rewards"; None for either.
     """
     if not isinstance(task, Task | Environment):
         got = repr(task) if isinstance(task, str) else kind_of(task)
@@ -118,7 +118,7 @@ class Setup:
     """The parts of a run, built from the functions of a config, and the options that all kinds of experiment share.
 
     Args:
-        run: receives its device and sizes.
+        run: gets its device, its sizes, and notes on a start from a trained network.
         feedback: "labels" or "rewards", as the kind of experiment needs; None for either.
         task: with labels or with rewards.
         network: from numbers of inputs and outputs to a network.
@@ -184,11 +184,9 @@ class Setup:
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
         if init_from is not None and not run.has_checkpoint:
             run.init = transfer(init_from, net, parts=init_parts, optimizer=self.optimizer, task=task)
-            run.notes.append(described(run.init, len(net)))
+            run.notes.append(transfer_note(run.init, len(net)))
         if precision != "float32":
-            if (
-                not self.learner.takes_precision
-            ):  # its own forward pass uses the float32 weights, whose spikes may differ
+            if not self.learner.takes_precision:  # its forward pass uses float32 weights, whose spikes may differ
                 name = type(self.learner).__name__
                 raise ValueError(
                     f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
@@ -207,6 +205,8 @@ def network_and_loss(
     """Return a network with the sizes that the task and the loss need, and the loss.
 
     For rewards, `loss` is a function that makes the loss, and is called here.
+
+    Raises: ValueError for a loss for labels with an environment, or a loss for rewards with another task.
     """
     factory, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
     rewarded = hasattr(factory, "observe")
@@ -254,7 +254,7 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
 
 
 def load_for_test(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
-    """Load a checkpoint's weights into a network, and statistics of observations into an environment.
+    """Load a checkpoint's weights into a network, and its state of the task (such as statistics of observations).
 
     Returns: the other values of the checkpoint, such as {"update": 120}.
     Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.

@@ -26,7 +26,7 @@ class Update(NamedTuple):
 
 
 class Step(ABC):
-    """One kind of update. `fit` calls it with the number of the update: 1, 2, 3, …
+    """Makes one kind of update. `fit` calls it with the number of the update: 1, 2, 3, …
 
     After a call, `.grad` of each parameter holds the latest gradient, clipped.
 

@@ -3,10 +3,10 @@
     activation sparsity = outputs that are 0 / outputs, over the layers of spiking neurons, steps and trials
     connection sparsity = weights that are 0 / weights
     synaptic operations = weights × inputs that they meet, over the steps of a trial: one for each pair
-    effective           = those whose weight and input are not 0: accumulates (ACs) if all inputs of a step are 0, 1 or
-                          −1, multiply-accumulates (MACs) otherwise
+    effective           = those whose weight and input are not 0: accumulates (ACs) if all inputs of a step, in the
+                          whole batch, are 0, 1 or −1, multiply-accumulates (MACs) otherwise
 
-Biases, neurons, traces and learning do not count, as in NeuroBench.
+Biases, neurons, traces and learning are not counted, as in NeuroBench.
 
 Source: Yik et al. (2025), The neurobench framework for benchmarking neuromorphic computing algorithms and systems,
 doi:10.1038/s41467-025-56739-4.
@@ -25,8 +25,8 @@ from tracetorch.nn.network import chunk_steps, state_aside
 from tracetorch.nn.sequential import as_input
 
 MOST_TRIALS = 32  # of a batch of trials
-MOST_DECISIONS = 32  # of an episode, from its start
-_MOST_VALUES = 1 << 22  # inputs and outputs of all steps that are counted, beyond one trial
+MOST_DECISIONS = 32  # of a test with rewards, from its start, in all environments
+_MOST_VALUES = 1 << 22  # inputs and outputs to count, over all steps; one trial is counted even if it has more
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WEIGHTLESS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Flatten, nn.Unflatten, nn.Identity)
 
@@ -34,7 +34,8 @@ _WEIGHTLESS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Flatten, nn.Unflatte
 class SynapticCosts:
     """Counts spikes and operations while a network runs over a few test trials.
 
-    Args: net: its state is the same after each count. most_batches: number of batches to count.
+    Args: net: its state is not changed. most_batches: largest number of batches to count.
+    Memory: a few numbers; during `add`, the inputs and outputs of one chunk of steps.
     """
 
     def __init__(self, net: Sequential, *, most_batches: int = 1):
@@ -44,17 +45,20 @@ class SynapticCosts:
         self._outputs, self._spikes = 0, 0
         self._dense, self._macs, self._acs = 0.0, 0.0, 0.0
         self._connections = [list(_leaves(layer.connection)) for layer in net]
-        # A connection of another kind has operations that are not known.
+        # The number of operations is known only for these kinds of connection.
         self._is_known = all(isinstance(one, _WEIGHTED + _WEIGHTLESS) for some in self._connections for one in some)
 
     @property
-    def wants(self) -> bool:
-        """Whether a further batch is to be counted."""
+    def wants_more(self) -> bool:
+        """Whether to count a further batch."""
         return self._batches < self._most_batches and self._values < _MOST_VALUES
 
     @torch.no_grad()
     def add(self, xs: Stream) -> None:
-        """Count the first trials of a batch, from the present state of the network."""
+        """Count the first trials of a batch, from the present state of the network.
+
+        Args: xs: (steps, batch, *in_shape). If the network is not at rest, all trials are counted.
+        """
         width = torch.Size(xs.shape[1:]).numel() + sum(layer.out_features or 0 for layer in self.net)
         room = (_MOST_VALUES - self._values) // (xs.steps * width)
         count = max(1, min(xs.shape[0], MOST_TRIALS, room))
@@ -103,7 +107,13 @@ class SynapticCosts:
         return float(convolve(counts[None], meets.double(), None).sum())  # type: ignore[operator]
 
     def summary(self, dt: float | None) -> dict[str, float]:
-        """The numbers for the summary of a run. Args: dt: length of a step in seconds, if steps have one."""
+        """Return the numbers for the summary of a run; {} before the first `add`.
+
+        Args: dt: length of a step in seconds, if steps have one.
+        Returns: firing_rate_hz, or firing_rate_per_step without dt, per neuron; activation_sparsity and
+            connection_sparsity, in [0, 1]; synaptic_operations, effective_acs and effective_macs, per trial (or
+            decision). Values that are not known are left out.
+        """
         if not self.trials:
             return {}
         values: dict[str, float] = {}
@@ -121,7 +131,7 @@ class SynapticCosts:
 
 
 def _leaves(connection: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a connection in their order."""
+    """Yield the modules of a connection in their order."""
     if isinstance(connection, nn.Sequential):
         for module in connection:
             yield from _leaves(module)

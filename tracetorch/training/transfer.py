@@ -16,13 +16,14 @@ from tracetorch.runs.checkpoint import checksum_of, read_checkpoint
 from tracetorch.runs.folder import state_of
 from tracetorch.tasks import Environment, Task
 
-PARTS = ("hidden", "readout", "optimizer", "normalization")
-"""What can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
+INIT_PARTS = ("hidden", "readout", "optimizer", "normalization")
+"""Parts that can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
 
 
 def source_checkpoint(source: str | Path) -> Path:
-    """The checkpoint that a run tested, or else its latest. Args: source: a run's folder, or a checkpoint itself.
+    """Return the checkpoint that a run tested; before a test, the latest; if that one is missing, the other.
 
+    Args: source: a run's folder, or a checkpoint itself.
     Raises: ValueError if there is none.
     """
     path = Path(source)
@@ -50,20 +51,22 @@ def transfer(
 ) -> dict[str, Any]:
     """Take trained layers from a run into a network, in place.
 
-    Layer by layer from the input up, the readout from the readout: weights, biases, decays, thresholds. A readout of
-    another shape stays as it is. States of neurons are not taken.
+    Each layer gets the weights, biases, decays and thresholds of the layer with the same number. A readout of another
+    shape stays as it is. States of neurons are not taken.
 
     Args:
         source: the folder of a run, or one of its checkpoints.
-        parts: of `PARTS`. "optimizer" and "normalization" need `optimizer` and an environment `task`. Of the optimizer
-            its state is taken, such as momentum, not its settings, such as the learning rate.
-    Returns: facts for run.json: the run and the checkpoint with its checksum, the layers taken, the layers not taken.
-    Raises: ValueError if a hidden layer does not fit, or if a part is missing; the network is then unchanged.
+        parts: of `INIT_PARTS`. "optimizer" needs `optimizer`; its state, such as momentum, is taken, its settings, such
+            as the learning rate, are not. "normalization" needs `task`: an environment, or a task with a learned scale.
+    Returns: facts for run.json: the run, the checkpoint and its checksum, the layers taken, and the layers not taken
+        with the reasons.
+    Raises: ValueError if the number of layers differs, a hidden layer does not fit, a part is missing, or a value is
+        not finite, and as `read_checkpoint`; the network is then unchanged.
     Example: `tt.training.transfer("outputs/mnist/20260101-000000-abcdef", net, parts=["hidden"])`
     """
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in INIT_PARTS]
     if unknown or isinstance(parts, str) or not parts:
-        raise ValueError(f"init_parts is a list of {', '.join(PARTS)}; got {parts!r}")
+        raise ValueError(f"init_parts is a list of {', '.join(INIT_PARTS)}; got {parts!r}")
     path = source_checkpoint(source)
     content = read_checkpoint(path)
     layers = _layers_of(content, path)
@@ -90,8 +93,8 @@ def transfer(
     return origin | {"checksum": checksum_of(content)[:12], "parts": list(parts), "layers": taken, "fresh": kept}
 
 
-def described(facts: Mapping[str, Any], num_layers: int) -> str:
-    """The result of `transfer` as a sentence."""
+def transfer_note(facts: Mapping[str, Any], num_layers: int) -> str:
+    """Describe the result of `transfer` in a sentence. Args: num_layers: of the network."""
     names = {num_layers - 1: "readout"}
     taken = ", ".join(names.get(at, f"layer {at}") for at in facts["layers"]) or "no layer"
     others = [part for part in facts["parts"] if part not in ("hidden", "readout")]
