@@ -1,4 +1,4 @@
-"""Readers of events: files in their true formats, what is refused, batches, and a training."""
+"""Readers of events: files in their own formats, batches, a training, a download, and files that are refused."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def reading(**how):
     return Reading(events=EventReading(**how))
 
 
-# ── true formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_shd_has_its_channels_times_of_half_precision_names_and_speakers(here):
@@ -139,6 +139,11 @@ def test_one_npz_with_the_events_of_all_samples(here):
     assert data.read("a.npz", reading(channels=9)).channels == 9
 
 
+def test_an_npz_of_values_may_have_a_field_time(here):
+    np.savez("a.npz", inputs=np.ones((2, 3, 1)), lengths=[3, 2], labels=[0, 1], time=[10, 20])
+    assert data.read("a.npz").fields["time"].tolist() == [10, 20]
+
+
 def test_times_are_cut_moved_and_have_a_unit(here):
     np.savez("a.npz", t=[500, 1500, 2500], i=[0, 1, 2], lengths=[2, 1], label=[0, 1])
     first = data.read("a.npz", reading(time_unit=1e-3, from_first=True, max_time=0.9)).inputs[0]
@@ -214,7 +219,7 @@ def test_a_download_is_checked_and_unpacked(here):
     for name in ("train", "test"):
         with zipfile.ZipFile(here / f"{name}.zip", "w") as archive:
             archive.write(here / "from" / f"shd_{name}.h5", f"shd_{name}.h5")
-    # "file:" is no protocol of pooch: what is in the cache already, and matches its hash, is not fetched
+    # A file in the cache that matches its hash is not fetched, so that nothing needs a server.
     (here / "cache").mkdir()
     archives = []
     for name in ("train", "test"):
@@ -346,7 +351,7 @@ def _empty():
 
 
 HOSTILE = {
-    "times of another kind": (lambda: _joined(times=np.array(["a", "b"])), "time <U1"),
+    "times of another kind": (lambda: _joined(times=np.array(["a", "b"])), "its time is <U1"),
     "negative times": (lambda: _joined(times=np.array([-0.1, 0.2])), "sample 0 has an event at -0.1 s; wanted"),
     "no numbers as times": (lambda: _joined(times=np.array([np.nan, 0.2])), "at the time nan; wanted: finite"),
     "times in another unit": (lambda: _joined(times=np.array([0.1, 3e6])), "lasts 3,000,000 s; give the unit"),
@@ -365,8 +370,9 @@ HOSTILE = {
     "an empty .bin": (lambda: _digit(b""), "1.bin holds no events"),
     "a .bin of a larger sensor": (lambda: _digit(bin_bytes([(1, 34, 0, 1)])), "x=34, and the sensor has 34×34"),
     "a .npz that is none": (lambda: _digit(b"PK", "0/1.npz"), "1.npz is not a .npz file that can be read"),
+    "a .npz with one number": (lambda: _digit(_npz(t=[1], x=3, y=2), "0/1.npz"), r"its x is int64 of shape \(\)"),
     "a .npz without times": (lambda: _digit(_npz(x=[1]), "0/1.npz"), "holds x; wanted: the times of events as t"),
-    "a .npz without channels": (lambda: _digit(_npz(t=[1]), "0/1.npz"), "holds t; wanted: with the times x, y"),
+    "a .npz without channels": (lambda: _digit(_npz(t=[1]), "0/1.npz"), "holds t; wanted: besides the times, x, y"),
     "objects": (lambda: _digit(_npz(t=np.array([{}, None])), "0/1.npz"), "Python objects, which could run code"),
     "a bomb": (_bomb, "says that it holds 269,484,032 bytes; more than"),
     "a link in an archive": (_link_in_zip, "1.bin is a link"),
@@ -398,7 +404,7 @@ HOSTILE = {
     "data in another file": (lambda: _heidelberg(_outside), "labels lie in another file"),
     "labels of 2 TB": (lambda: _heidelberg(_huge), r"labels is uint16 of shape \(1099511627776,\)"),
     "no spikes": (lambda: _heidelberg(lambda file: file.__delitem__("spikes")), "holds labels, and no spikes/times"),
-    "times and units that differ": (lambda: _heidelberg(units=[[0], [1, 2]]), "sample 1 has 1 times, and as channel"),
+    "times and units that differ": (lambda: _heidelberg(units=[[0], [1, 2]]), "sample 1 has 1 times, and its channel"),
     "an empty list": (lambda: _heidelberg(times=[[0.1], []], units=[[0], []]), "sample 1 holds no events"),
     "a label without a name": (lambda: _heidelberg(keys=["zero"]), "has the label 1, and extra/keys names 1 labels"),
     "a channel above 700": (lambda: _heidelberg(units=[[0], [700]], keys=["a", "b"]), "channel 700, and there are 700"),
@@ -433,6 +439,7 @@ def test_wrong_settings_end_in_one_sentence(here):
         "task.dt=0: the length of a time step is above 0": {"dt": 0},
         "task.dt=1e-09: train: sample .* steps; more than 10,000,000": {"dt": 1e-9},
         r"task.size=\[3\]: give \[height,width\]": {"size": [3]},
+        r"task.size=\[1, 40000\]: more than 32,768 pixels in a row": {"size": [1, 40_000]},
         "and there are 600 channels": {"channels": 600},
         "events have no values to normalize": {"normalize": "standard"},
         "holds events; choose events": {"encoding": "poisson"},
