@@ -26,7 +26,7 @@ from tracetorch import data, tasks
 from tracetorch.data.event_formats import decode_aedat, decode_bin
 from tracetorch.data.events import EventReading
 from tracetorch.data.read import Reading
-from tracetorch.tasks.event_recordings import SHD, Archive, Source
+from tracetorch.tasks.event_recordings import SHD, Download, Source
 from tracetorch.tasks.file import File, suggest
 
 h5py = pytest.importorskip("h5py", reason="the extra data is not installed")
@@ -194,10 +194,16 @@ def test_augmented_events_are_shifted_and_those_outside_are_dropped(here):
     assert len(found) == 9 and plain.max() == 1
 
 
-def test_a_step_is_chosen_so_that_the_longest_sample_has_50_to_100(here):
+@pytest.mark.parametrize(("longest", "dt"), [(0.2, 0.002), (0.21, 0.005), (0.5, 0.005), (0.51, 0.01), (90.0, 1.0)])
+def test_a_step_is_chosen_so_that_the_longest_sample_has_about_40_to_100(here, longest, dt):
+    np.savez("a.npz", t=[longest] * 5, i=[0, 1] * 2 + [0], lengths=[1] * 5, label=[0, 1] * 2 + [0])
+    task = File(path="a.npz", validation=0)
+    assert task.dt == dt and 40 <= task.steps <= 101
+
+
+def test_a_chosen_step_is_printed_and_a_given_one_is_not(here):
     shd_folder(here / "shd")
     task = File(path="shd", validation=0)
-    assert task.dt == 0.005 and 50 <= task.steps <= 100
     assert [each.value for each in suggest(task, "Trace", [8]) if each.key == "task.dt"] == ["0.005"]
     assert not [each for each in suggest(File(path="shd", dt=0.01), "Trace", [8]) if each.key == "task.dt"]
 
@@ -225,7 +231,7 @@ def test_a_download_is_checked_and_unpacked(here):
     for name in ("train", "test"):
         content = (here / f"{name}.zip").read_bytes()
         (here / "cache" / f"shd_{name}.h5.zip").write_bytes(content)
-        archives.append(Archive(f"shd_{name}.h5.zip", "https://127.0.0.1:9/x", hashlib.md5(content).hexdigest(), "."))
+        archives.append(Download(f"shd_{name}.h5.zip", "https://127.0.0.1:9/x", hashlib.md5(content).hexdigest(), "."))
     source = Source("shd", tuple(archives), "shd_train.h5")
     assert len(File(path=str(source.fetch(here / "cache"))).splits["test"]) == 6
     (here / "cache" / "shd_test.h5.zip").write_bytes(b"something else")
@@ -442,6 +448,7 @@ def test_wrong_settings_end_in_one_sentence(here):
         r"task.size=\[1, 40000\]: more than 32,768 pixels in a row": {"size": [1, 40_000]},
         "and there are 600 channels": {"channels": 600},
         "events have no values to normalize": {"normalize": "standard"},
+        "task.noise=0.1 does not go with task.encoding=events": {"noise": 0.1},
         "holds events; choose events": {"encoding": "poisson"},
         "holds no recording named as user01_led.aedat": {"path": "d"},
     }

@@ -1,4 +1,4 @@
-"""Every task with rewards: what `tasks.environment.Environment` promises, a new one must keep."""
+"""Every task with rewards keeps what `tasks.environment.Environment` promises."""
 
 import io
 from itertools import pairwise
@@ -17,13 +17,13 @@ ACTS = 30
 
 
 def actions(environment, number, seed=0):
-    """Actions for all environments, drawn from nothing but these numbers."""
+    """Actions for all environments, a function of the seed and the number of the act."""
     generator = torch.Generator().manual_seed(1000 * seed + number)
     return torch.randint(environment.output_size, (environment.num_envs,), generator=generator)
 
 
 def played(environment, acts=ACTS, first=0, seed=0):
-    """All that an environment gives out in so many acts: observation, reward, terminated, truncated, final of each."""
+    """Observation, reward, terminated, truncated and final observation of each of `acts` acts."""
     came = []
     for number in range(first, first + acts):
         seen = environment.observe().dense()

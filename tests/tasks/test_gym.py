@@ -1,4 +1,4 @@
-"""Gymnasium's environments: episodes that end and are cut off, by hand; what is seen, and in which units; errors."""
+"""Gymnasium's environments: hand-computed episodes, the units and the encoding of observations, errors."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def make_counter(**changes):
 
 
 def observed(environment, env=0):
-    """The numbers that are shown in an environment, in units of the environment; two-sided code, steady current."""
+    """The present observation of an environment, in its units, from the two-sided code as a steady current."""
     dense = environment.observe().dense()
     assert bool((dense == dense[0]).all())
     positive, negative = dense[0, env].chunk(2)
@@ -176,7 +176,7 @@ STATE, THREE = np.zeros(2), {"observation_space": gymnasium.spaces.Discrete(3)}
 
 
 def world(**methods):
-    """An environment, registered, that is sound but for some of its methods or spaces."""
+    """Register an environment that is correct except for the given methods or spaces, and return its id."""
     box = gymnasium.spaces.Box(-1, 1, (2,), np.float64)
     given = {"observation_space": box, "action_space": gymnasium.spaces.Discrete(2)}
     given |= begins((STATE, {})) | gives(STATE, 1.0, False, False, {})

@@ -1,4 +1,4 @@
-"""Digits, whole and part by part: their order and splits, and what comes when, through which neurons."""
+"""Digits, whole and part by part: their order and splits, and the step and the neuron of each pixel."""
 
 import pytest
 import torch

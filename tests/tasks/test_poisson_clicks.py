@@ -1,4 +1,4 @@
-"""Poisson clicks: the rates that were asked for, the layout of a trial, what it costs; and the ideal observer."""
+"""Poisson clicks: rates, the layout of a trial, its memory, and the ideal observer."""
 
 import gc
 import math

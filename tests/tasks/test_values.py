@@ -1,4 +1,4 @@
-"""Settings of tasks that are refused, each with its whole message."""
+"""Settings of tasks: those that are refused, each with its whole message, and the defaults."""
 
 import math
 import re
@@ -45,13 +45,13 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("task", "name"), COUNTS)
-def test_a_fraction_is_no_count(task, name):
+def test_a_count_must_be_a_whole_number(task, name):
     with pytest.raises(TypeError, match=f"^{name} must be a whole number, got 1.5$"):
         task(**{name: 1.5})
 
 
 def parts_of(node):
-    """A preset and the parts inside of it."""
+    """A part of a preset, and the parts inside of it."""
     return [node, *(part for value in node.values() if isinstance(value, dict) for part in parts_of(value))]
 
 

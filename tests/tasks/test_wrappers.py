@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, Reversal, RewardedTask
+from tracetorch.tasks import MNIST, Blocks, Dataset, Patterns, PoissonClicks, Reversal, RewardedTask
 from tracetorch.tasks.wrappers import ContextSchedule
 
 
@@ -45,7 +45,7 @@ def test_left_and_right_swap_at_each_switch_and_observations_do_not_change():
 
 def test_each_action_changes_its_meaning_at_each_switch():
     environment, task, found = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits(), []
-    for number in range(200):  # the actions of ten trials lie 0 … 9 off the label
+    for number in range(200):  # the actions of ten trials differ from the label by 0 … 9
         reward = environment.act((task.train_batch(number).target + torch.arange(10)) % 10).reward
         found.append(reward.nonzero()[:, 0].tolist())
     meanings = found[::20]
@@ -147,6 +147,11 @@ def changed(task, **attributes):
     return task
 
 
+def unequal():
+    """A task with samples of two and three steps."""
+    return Dataset([(torch.ones(2 + at // 2 % 2, 1), at % 2) for at in range(16)], validation=0)
+
+
 NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
 
 
@@ -165,6 +170,8 @@ NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
         (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
         (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
         (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),
+        (lambda: RewardedTask(unequal()), "Dataset has samples of different lengths, or targets at steps; a wrapper"),
+        (lambda: Blocks(unequal(), classes=1), "Dataset has samples of different lengths"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(make, phrase):

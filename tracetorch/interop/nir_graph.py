@@ -478,7 +478,7 @@ def _compact(values: Tensor) -> Tensor:
 
 
 def _groups(values: Tensor) -> Tensor:
-    """Return one decay for each of a few equal groups of neurons, if they form such groups, else one for each neuron."""
+    """Return one decay for each of a few equal groups of neurons, or for each neuron if it has no such groups."""
     values = _compact(values)
     for count in range(1, min(MAX_GROUPS, values.numel()) + 1):
         if values.ndim == 1 and not len(values) % count:
