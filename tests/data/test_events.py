@@ -237,8 +237,9 @@ def test_a_download_is_checked_and_unpacked(here):
     (here / "cache" / "shd_test.h5.zip").write_bytes(b"something else")
     with pytest.raises(OSError, match=r"could not be fetched.* give source=FOLDER with shd_train.h5"):
         source.fetch(here / "cache")
-    with pytest.raises(FileNotFoundError, match="there is no such folder; give one with shd_train"):
-        SHD.find("nowhere")
+    for name in ("nowhere", "long" * 99):
+        with pytest.raises(FileNotFoundError, match="there is no such folder; give one with shd_train"):
+            SHD.find(name)
 
 
 # ── hostile files ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -375,7 +376,7 @@ HOSTILE = {
     "a cut .bin": (lambda: _digit(bytes(7)), "Train/0/1.bin has 7 bytes; wanted: 5 for each event"),
     "an empty .bin": (lambda: _digit(b""), "1.bin holds no events"),
     "a .bin of a larger sensor": (lambda: _digit(bin_bytes([(1, 34, 0, 1)])), "x=34, and the sensor has 34×34"),
-    "a .npz that is none": (lambda: _digit(b"PK", "0/1.npz"), "1.npz is not a .npz file that can be read"),
+    "a damaged .npz": (lambda: _digit(b"PK", "0/1.npz"), "1.npz is not a .npz file that can be read"),
     "a .npz with one number": (lambda: _digit(_npz(t=[1], x=3, y=2), "0/1.npz"), r"its x is int64 of shape \(\)"),
     "a .npz without times": (lambda: _digit(_npz(x=[1]), "0/1.npz"), "holds x; wanted: the times of events as t"),
     "a .npz without channels": (lambda: _digit(_npz(t=[1]), "0/1.npz"), "holds t; wanted: besides the times, x, y"),
@@ -395,7 +396,7 @@ HOSTILE = {
         lambda: _gesture(labels="class,startTime_usec,endTime_usec\n1,50,90\n"),
         "user01_led.aedat, 5e-05 to 9e-05 s holds no events",
     ),
-    "gestures that end first": (
+    "gestures that end before they begin": (
         lambda: _gesture(labels="class,startTime_usec,endTime_usec\n1,9,5\n"),
         "line 2: '1,9,5'; wanted: a class from 1 to 11",
     ),

@@ -85,6 +85,8 @@ class TestTables:
         found = read(tmp_path / "a.csv", Reading(inputs="x"))
         assert [sample.ravel().tolist() for sample in found.inputs] == [[1, 2], [3, 4]]
         assert (list(found.target), found.fields["group"].tolist(), found.dt) == (["yes", "no"], [1, 2], 0.1)
+        timed = read(tmp_path / "a.csv", Reading(inputs=("time", "x")))
+        assert np.allclose(timed.inputs[1], [[0, 3], [0.1, 4]])
 
     def test_a_number_that_is_constant_in_each_sample_is_its_target(self, tmp_path):
         pytest.importorskip("pandas")
@@ -200,8 +202,9 @@ def zipped(**files):
 
 WRONG: Any = {
     "no file": (lambda t: t / "none.npz", Reading(), "there is no such file"),
+    "a long name": (lambda t: t / ("long" * 99), Reading(), "there is no such file"),
     "another kind": (lambda t: (t / "a.xyz").write_text("x") and t / "a.xyz", Reading(), "wanted: .npz"),
-    "no archive": (lambda t: (t / "a.npz").write_text("x") and t / "a.npz", Reading(), "not a .npz file"),
+    "a text as .npz": (lambda t: (t / "a.npz").write_text("x") and t / "a.npz", Reading(), "not a .npz file"),
     "empty file": (lambda t: (t / "a.npz").write_bytes(b"") or t / "a.npz", Reading(), "not a .npz file"),
     "no such array": (npz(foo=X, y=[1]), Reading(), "holds foo, y, and none of inputs"),
     "no target": (npz(x=X), Reading(), "none of target"),
@@ -209,7 +212,7 @@ WRONG: Any = {
     "texts as input": (npz(x=np.array([["a"]]), y=[1]), Reading(), "wanted: numbers"),
     "NaN": (npz(x=X * np.nan, y=[1, 2, 3, 4]), Reading(), "[0, 0, 0] is nan; wanted: finite"),
     "no samples": (npz(x=X[:0], y=[]), Reading(), "is empty"),
-    "targets of others": (npz(x=X, y=[1, 2]), Reading(), "holds 4 samples, and y has the shape"),
+    "too few targets": (npz(x=X, y=[1, 2]), Reading(), "holds 4 samples, and y has the shape"),
     "one target": (npz(x=X[0], y=1, lengths=[1, 2]), Reading(), "holds 2 samples, and y has the shape ()"),
     "objects": (npz(x=X, y=np.array([{}] * 4)), Reading(), "Python objects"),
     "wrong lengths": (npz(x=X, y=[1] * 4, lengths=[9] * 4), Reading(), "whole numbers from 1 to 3"),

@@ -56,7 +56,7 @@ def test_episodes_terminate_or_are_truncated_and_the_next_begins_at_once():
     assert torch.equal(final[0], environment.observe().dense()[0, 0])
     assert (final[1].chunk(2)[0] - final[1].chunk(2)[1])[:2].tolist() == pytest.approx([LIMIT, own[1]])
     assert [observed(environment, env)[1] for env in (0, 1)] == pytest.approx(own[2:])  # of the next episodes
-    environment = make_counter(ends_at=LIMIT)  # at the limit, and by itself
+    environment = make_counter(ends_at=LIMIT)  # terminates in the step in which it would be truncated
     *_, last = [environment.act(torch.zeros(2, dtype=torch.long)) for _ in range(LIMIT)]
     assert bool(last.terminated.all()) and not bool(last.truncated.any()) and last.final is None
 
@@ -86,7 +86,7 @@ def test_running_statistics_are_numpys_however_the_rows_come(sizes, offset, seed
     assert not statistics.standardize(rows).any()  # before anything was seen
     for part in rows.split(sizes):
         resumed, state = RunningMeanStd(4), statistics.state_dict()
-        statistics.update(part)  # which does not reach into the state
+        statistics.update(part)  # does not change the stored state
         resumed.load_state_dict(state)
         resumed.update(part)
         assert torch.equal(resumed.mean, statistics.mean) and torch.equal(resumed.squares, statistics.squares)
@@ -285,4 +285,4 @@ def test_a_run_of_a_nondeterministic_environment_resumes_with_new_episodes_and_a
     facts = RunFolder("run").facts()
     assert facts["status"] == "completed" and said in facts["warnings"][0]
     configs = [config_of("x", **changes) for changes in ({}, {"resume": "exact"}, {"resume": "new_episodes"})]
-    assert len(set(map(id_of, configs))) == 1  # how a run continues is no part of what it is
+    assert len(set(map(id_of, configs))) == 1  # `resume` is not part of a run's identity

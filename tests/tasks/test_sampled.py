@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tracetorch import nn, rules
 from tracetorch.data import Samples
 from tracetorch.loss import cross_entropy, mse
-from tracetorch.tasks import CountedBatch, Dataset, SampledTask
+from tracetorch.tasks import CountedBatch, Dataset, File, SampledTask
 from tracetorch.tasks.counted import counted_loss
 from tracetorch.tasks.evaluate import evaluate
 
@@ -199,6 +199,13 @@ class TestCountedLosses:
             output = net.run(torch.from_numpy(inputs[at])[:, None], reduce="mean", window=3)
             alone.append(cross_entropy(output, torch.tensor([at]))[0].item())
         assert loss == pytest.approx(np.mean(alone), abs=1e-6)
+
+
+def test_a_long_condition_is_not_a_path(here):
+    inputs, labels = series()
+    np.savez("a.npz", inputs=inputs, label=labels, subject=np.arange(20))
+    subjects = ",".join(str(at) for at in (2, 5, *range(100, 200)))
+    assert File(path="a.npz", test=f"subject={subjects}", validation=0).splits["test"].tolist() == [2, 5]
 
 
 class TestDataset:

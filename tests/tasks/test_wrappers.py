@@ -82,8 +82,8 @@ def test_a_test_uses_the_present_meaning_of_the_actions_also_from_a_checkpoint()
 
 def test_a_block_has_its_classes_only_and_a_round_has_each_class_once():
     blocks = Blocks(digits(), classes=3, every=2, jitter=0.0)
-    for around in range(3):
-        shown = [blocks.shown(8 * around + 2 * at) for at in range(4)]
+    for cycle in range(3):
+        shown = [blocks.shown(8 * cycle + 2 * at) for at in range(4)]
         assert sorted(itertools.chain(*shown)) == list(range(10)) and [len(each) for each in shown] == [3, 3, 3, 1]
     for number in range(16):
         batch = blocks.train_batch(number)

@@ -68,7 +68,8 @@ def read_table(
     if len(goals) > 1 and any(column.dtype.kind not in "fiub" for column in goals):
         raise ValueError(f"{path}: of several target columns, each must hold numbers")
     goal = _plain(goals[0]) if len(goals) == 1 else np.stack([each.astype(np.float32) for each in goals], axis=1)
-    others = {name: _plain(table[name].to_numpy()) for name in columns if name not in (*targets, *chosen)}
+    kept = [name for name in columns if name in (sample, time) or name not in (*targets, *chosen)]
+    others = {name: _plain(table[name].to_numpy()) for name in kept}
     others |= {targets[0]: goal} if len(goals) == 1 else {}
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
     names = [f"line {row + 2}" for row in range(len(values))]

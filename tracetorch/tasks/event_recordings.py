@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,8 @@ class Source(NamedTuple):
         """
         if source == "download":
             return str(self.fetch(cache))
-        if not source or not expanded(source).is_dir():
+        is_folder = os.path.isdir(expanded(source))  # noqa: PTH112  # unlike Path.is_dir, False for a name that is too long
+        if not source or not is_folder:
             raise FileNotFoundError(
                 f"source={source[:200]}: there is no such folder; give one with {self.layout}, or source=download"
             )

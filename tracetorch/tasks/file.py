@@ -157,7 +157,7 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
     """Return all samples, and the masks of the test and validation samples; None for a split that the data lack."""
     paths = {name: str(file) for name, file in _split_files(files.expanded(path)).items()} or {"train": path}
     parts = {name: _load(file, how) for name, file in paths.items()}
-    if isinstance(test, str) and files.expanded(test).exists():
+    if isinstance(test, str) and _exists(test):
         parts["test"] = _load(test, how)
     if len(parts) == 1:
         return parts["train"], *_own_split(parts["train"], test)
@@ -199,7 +199,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
     Their names may begin with the same word, such as shd_train.h5 and shd_test.h5. Links that lead out are left out.
     """
     found: dict[tuple[str, str], dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.iterdir()) if os.path.isdir(folder) else ():  # noqa: PTH112  # as in `_exists`
         ending = "" if path.is_dir() else path.suffix.lower() or "none"
         name = _SPLIT_NAME.fullmatch(path.name.removesuffix(path.suffix) if ending else path.name)
         if name and ending in _SPLIT_ENDINGS and not files.leads_out(path, folder):
@@ -210,6 +210,10 @@ def _split_files(folder: Path) -> dict[str, Path]:
     return {part: whole[0][part] for part in ("train", "validation", "test") if part in whole[0]} if whole else {}
 
 
+def _exists(path: str) -> bool:
+    return os.path.exists(files.expanded(path))  # noqa: PTH110  # unlike Path.exists, False for a name that is too long
+
+
 def _stamp(path: str) -> tuple[int, int]:
     """Return size and time of a file, so that a changed file is read again; the files in a folder are not compared."""
     stat = os.stat(files.expanded(path))  # noqa: PTH116  # for a path of unknown kind
@@ -218,7 +222,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 def _load(path: str, how: Reading) -> Samples:
     """Return the samples of a path, from memory if they were read before. Raises: as `data.read`."""
-    if not files.expanded(path).exists():
+    if not _exists(path):
         raise FileNotFoundError(f"task.path={path}: there is no such file or folder")
     return _load_once(path, how, _stamp(path))
 
