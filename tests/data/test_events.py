@@ -446,7 +446,7 @@ def test_wrong_settings_end_in_one_sentence(here):
         "task.dt=0: the length of a time step is above 0": {"dt": 0},
         "task.dt=1e-09: train: sample .* steps; more than 10,000,000": {"dt": 1e-9},
         r"task.size=\[3\]: give \[height,width\]": {"size": [3]},
-        r"task.size=\[1, 40000\]: more than 32,768 pixels in a row": {"size": [1, 40_000]},
+        r"task.size=\[1, 40000\]: more than 32,768 in a direction": {"size": [1, 40_000]},
         "and there are 600 channels": {"channels": 600},
         "events have no values to normalize": {"normalize": "standard"},
         "task.noise=0.1 does not go with task.encoding=events": {"noise": 0.1},

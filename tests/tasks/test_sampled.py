@@ -226,6 +226,8 @@ class TestDataset:
             Dataset([])
         with pytest.raises(ValueError, match=r"train item 0 is 0.5; wanted: an array \(channels,\)"):
             Dataset([(0.5, 1)])
+        with pytest.raises(ValueError, match=r"test item 1 has the shape \(4, 3\); wanted: \(steps, 2\), as the first"):
+            Dataset([(np.ones((5, 2)), 1)], test=[(np.ones((4, 2)), 1), (np.ones((4, 3)), 0)])
         with pytest.raises(ValueError, match="train item 0 must be a pair"):
             Dataset([1, 2])
         with pytest.raises(TypeError, match="train must be a dataset with a length"):

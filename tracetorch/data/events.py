@@ -93,7 +93,7 @@ class Collector:
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"task.{key} must be above 0 seconds, got {value:g}")
         if how.size is not None and max(how.size) > _MOST_PIXELS:
-            raise ValueError(f"task.size={list(how.size)}: more than {_MOST_PIXELS:,} pixels in a row are not read")
+            raise ValueError(f"task.size={list(how.size)}: more than {_MOST_PIXELS:,} in a direction are not read")
         self._source, self._how = str(source), how
         self._kept: list[Events] = []
         self._names: list[str] = []

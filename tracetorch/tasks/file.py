@@ -182,7 +182,10 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
 
 
 def _own_split(samples: Samples, test: float | str) -> tuple[Array | None, Array | None]:
-    """Return the masks of the test and validation samples by the field `split`; None if `test` is a condition."""
+    """Return the masks of the test and validation samples by the field `split`; None without it.
+
+    A condition as `test` has precedence over the field.
+    """
     column = np.char.lower(samples.fields["split"].astype(str)) if "split" in samples.fields else np.zeros(0, str)
     if isinstance(test, str) or not {"train", "test"} <= {*column}:
         return None, None
@@ -279,8 +282,8 @@ _LEAST_DEVIATION = 0.25  # of membranes; below it, most neurons with the thresho
 def _for_events(task: File) -> list[Suggestion]:
     """Return the length of a step, and a larger input for each event if neurons would not spike without it.
 
-    Weights are drawn from ±1/√channels, so that an event adds 1/(3·channels) to the variance of membranes. Membranes
-    with a time constant of a sixth of a sample have the variance of a twelfth of its events.
+    Weights are drawn uniformly within ±1/√channels, so that an event adds 1/(3·channels) to the variance of membranes.
+    Membranes with a time constant of a sixth of a sample have the variance of a twelfth of its events.
     """
     if task.encoding != "events":
         return []
