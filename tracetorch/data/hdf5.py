@@ -30,9 +30,9 @@ _MOST_SHOWN = 80  # characters in a message
 def read_hdf5(path: Path, how: EventReading) -> Samples:
     """Read an HDF5 file in the layout of SHD and SSC.
 
-    Data sets: spikes/times and spikes/units, a list of numbers for each sample; labels; optionally
-    extra/keys, the names of the labels. Further data sets of extra/ with one value for each sample are fields. Links,
-    and data that lie in other files, are refused.
+    Data sets: spikes/times and spikes/units, a list of numbers for each sample; labels; optionally extra/keys, the
+    names of the labels. Further data sets of extra/ with one value for each sample are fields. Links, and data that lie
+    in other files, are refused.
 
     Raises: OSError; ImportError without h5py; ValueError that names the file, says what was found and what is wanted.
     """

@@ -195,7 +195,7 @@ def _modules(connection: nn.Module) -> Iterator[nn.Module]:
 
 
 def _connection_node(nir: Any, module: nn.Module, shape: tuple[int, ...], name: str) -> Any:
-    """Return the node of a module. Args: shape: of its input. name: of the layer. Raises: ValueError for others."""
+    """Return the node of a module. Args: shape: of its input. name: of the layer. Raises: ValueError without one."""
     if module._forward_hooks or module._forward_pre_hooks:
         raise ValueError(f"{name}: {module} has hooks, which NIR cannot express")
     if type(module).forward is nn.Linear.forward:

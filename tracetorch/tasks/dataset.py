@@ -21,13 +21,13 @@ class Dataset(SampledTask):
 
     An input is a tensor or an array, (steps, channels), or (channels,) for a steady input. An input of three or more
     dimensions, such as an image, is flattened to (channels,), or, with `has_steps`, to (steps, channels). The dataset
-    reads each item several times at the start, and again for each batch; so its transforms run each time.
+    reads each item several times at the start, and again for each batch; its transforms run each time.
 
         task = tt.tasks.Dataset(MyDataset("train"), test=MyDataset("test"))
 
     Args:
         train: a map-style dataset, or a DataLoader, of which the dataset and the batch size are used.
-        test, validation: further datasets or DataLoaders, or fractions of `train`.
+        test, validation: further datasets or DataLoaders; or a fraction of `train`, and a fraction of the rest.
         has_steps: whether the first of three or more dimensions of an input is time.
         options: see `SampledTask`.
     Raises: TypeError for anything but datasets and fractions; ValueError without items, or that names the item, says

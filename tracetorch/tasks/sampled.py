@@ -297,7 +297,7 @@ class SampledTask(Task):
         if self.target.is_label:
             prediction = output.argmax(dim=-1)
             hit = (prediction == batch.target).to(torch.float32)
-            if not self.target.at_steps and split == "train":  # of the batch, which is reported by itself
+            if not self.target.at_steps and split == "train":  # a training batch has its own shares of the classes
                 class_weight = _class_weight(torch.bincount(batch.target, minlength=self.target.size).double())
             weighted = hit.double() * class_weight[batch.target]
             columns = {"accuracy": of_samples(hit), "balanced_accuracy": of_samples(weighted)}
@@ -434,10 +434,8 @@ class SampledTask(Task):
         if self.target.is_label:
             trained = counts(self.target, self.splits["train"])
             for name in ("validation", "test"):
-                held_out_counts = counts(self.target, self.splits[name])
-                if missing := [
-                    self.target.classes[at] for at in np.flatnonzero((held_out_counts > 0) & (trained == 0))
-                ]:
+                present = counts(self.target, self.splits[name])
+                if missing := [self.target.classes[at] for at in np.flatnonzero((present > 0) & (trained == 0))]:
                     raise ValueError(
                         f"{source}: the class {missing[0]} occurs in the {name} samples, and in none of the "
                         f"{len(self.splits['train']):,} training samples"
@@ -465,7 +463,7 @@ def _encoding(samples: Samples, encoding: str) -> str:
 
 
 def _bins(times: Array, dt: float) -> Array:
-    """Return the step of each time. Times are rounded, so that one at most 1e-4 steps before a step belongs to it."""
+    """Return the step of each time. A time at most 1e-4 steps before a step belongs to it, since times are rounded."""
     return np.floor(times.astype(np.float64) / dt + 1e-4).astype(np.int64)
 
 
