@@ -142,6 +142,17 @@ def test_a_rewarded_task_moves_to_a_device_with_its_present_batch():
     assert environment.observe().dense().device.type == "meta"
 
 
+@pytest.mark.parametrize("wrap", [lambda task: Blocks(task, classes=1), RewardedTask])
+def test_a_test_uses_the_scale_of_the_training_data(wrap):
+    def task_of(factor):
+        items = [(factor * torch.tensor([at + 1.0, -at]), at % 2) for at in range(16)]
+        return wrap(Dataset(items, validation=0, test=0.25))
+
+    trained, other = task_of(1.0), task_of(10.0)
+    other.load_for_test(trained.state_dict())
+    assert torch.equal(torch.from_numpy(other.task.scale.factor), torch.from_numpy(trained.task.scale.factor))
+
+
 def changed(task, **attributes):
     vars(task).update(attributes)
     return task

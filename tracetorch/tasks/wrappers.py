@@ -163,6 +163,12 @@ class Blocks(WrappingTask, Task):
     def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
         return self.task.example(trial)
 
+    def state_dict(self) -> dict[str, Any]:
+        return self.task.state_dict()
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        self.task.load_for_test(state)
+
 
 def _without_padding(batch: Batch, task: Task) -> Batch:
     """Return the batch. Raises: ValueError if not all of its steps count: a wrapper would lose which ones do."""
@@ -348,7 +354,12 @@ class RewardedTask(WrappingTask, Environment):
         return batch.xs, marks
 
     def state_dict(self) -> dict[str, Any]:
-        return {"number": self._number}
+        of_task = self.task.state_dict()
+        return {"number": self._number} | ({"task": of_task} if of_task else {})
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        if "task" in state:
+            self.task.load_for_test(state["task"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         number = state.get("number")
