@@ -61,7 +61,7 @@ def test_outcomes_are_a_function_of_seed_and_actions_only(row):
     other.reset()
     with pytest.raises(ValueError, match="actions are numbered 0 to"):
         other.act(actions(other, 0) + other.output_size)
-    assert are_equal(came, played(other))  # from the beginning; what was refused has changed nothing
+    assert are_equal(came, played(other))  # from the beginning; refused actions changed nothing
     assert not are_equal(came, played(row.make(seed=1))) and not are_equal(came, played(row.make(), seed=1))
     shape = (xs.steps, *xs.shape)
     assert shape == (environment.steps, environment.batch_size, environment.input_size)

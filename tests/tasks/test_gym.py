@@ -93,7 +93,7 @@ def test_running_statistics_are_numpys_however_the_rows_come(sizes, offset, seed
     assert statistics.count == resumed.count == len(rows)
     assert np.allclose(statistics.mean, rows.numpy().mean(axis=0), rtol=1e-12, atol=1e-12)
     assert np.allclose(statistics.deviation, rows.numpy().std(axis=0), rtol=1e-6, atol=1e-9)
-    assert not statistics.standardize(rows)[:, 3].any()  # what is left of a constant is rounding
+    assert not statistics.standardize(rows)[:, 3].any()  # of a constant, only rounding errors are left
     with pytest.raises(ValueError, match="the state has 4 features, this observation 3"):
         RunningMeanStd(3).load_state_dict(state)
 
