@@ -1,4 +1,4 @@
-"""Loggers: TensorBoard and W&B get the records; a logger that fails stops no run."""
+"""Loggers: TensorBoard, W&B and MLflow get the records; a logger that fails does not stop the run."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ from tracetorch.runs.identity import group_of
 
 
 def curves_of(folder: Path) -> dict[str, dict[int, float]]:
-    """The numbers in the records of a run: by split and name, then by update."""
+    """The numbers in the records of a run, by split/name and by update."""
     found: dict[str, dict[int, float]] = {}
     for row in RunFolder(folder).records():
         for name, value in row.items():
@@ -27,7 +27,7 @@ def curves_of(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def test_tensorboard_reads_the_records_also_of_a_run_that_was_continued(here):
+def test_tensorboard_reads_the_records_of_a_run_also_after_resume(here):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
     def read():
@@ -115,18 +115,18 @@ from tracetorch.cli.errors import UsageError
 from tracetorch.loggers import Logger
 
 class Faulty(Logger):
-    heard = []
+    calls = []
     def start(self, run):
-        self.heard.append(run.experiment)
+        self.calls.append(run.experiment)
     def log(self, record):
         raise {error}
     def finish(self, summary, status):
-        self.heard.append(status)
+        self.calls.append(status)
 """
 
 
 @pytest.mark.parametrize("error", ["OSError('no disk')", "SystemExit(3)"])
-def test_a_logger_that_fails_stops_no_run_and_no_other_logger(here, monkeypatch, error):
+def test_a_logger_that_fails_stops_neither_the_run_nor_another_logger(here, monkeypatch, error):
     name = f"faulty_{len(error)}"
     Path(f"{name}.py").write_text(FAULTY.format(error=error) + "class Good(Faulty):\n    def log(self, r): pass\n")
     monkeypatch.syspath_prepend(str(here))
@@ -134,11 +134,11 @@ def test_a_logger_that_fails_stops_no_run_and_no_other_logger(here, monkeypatch,
         "run", *CLICKS, "output.dir=it", f"+logger.one._target_={name}.Faulty", f"+logger.b._target_={name}.Good"
     )
     assert "logger one stopped" in ended.stderr and facts_in(here / "it")["status"] == "completed"
-    assert sys.modules[name].Faulty.heard == ["poisson_clicks", "poisson_clicks", "completed"]
+    assert sys.modules[name].Faulty.calls == ["poisson_clicks", "poisson_clicks", "completed"]
     assert any("logger one stopped" in warning for warning in facts_in(here / "it")["warnings"])
 
 
-def test_wrong_loggers_are_refused_and_loggers_do_not_change_what_a_run_is(here, monkeypatch):
+def test_wrong_loggers_are_refused_and_loggers_do_not_change_the_group_of_a_run(here, monkeypatch):
     assert "there is no such logger" in refused("run", *CLICKS, "logger=tensorbord")
     assert "logger.tensorboard.flush_seconds must be a whole number" in refused(
         "run", *CLICKS, "logger=tensorboard", "logger.tensorboard.flush_seconds=x"

@@ -1,4 +1,4 @@
-"""Writers of event files in their true formats, and tiny data sets: class k has its events in its own channels."""
+"""Writers of event files in their own formats, and tiny data sets, in which each class has channels of its own."""
 
 import csv
 import struct

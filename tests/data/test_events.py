@@ -1,4 +1,4 @@
-"""Readers of events: files in their true formats, what is refused, batches, and a training."""
+"""Readers of events: files in their own formats, batches, a training, a download, and files that are refused."""
 
 import io
 import os
@@ -26,7 +26,7 @@ from tracetorch import data, tasks
 from tracetorch.data.event_formats import decode_aedat, decode_bin
 from tracetorch.data.events import EventReading
 from tracetorch.data.read import Reading
-from tracetorch.tasks.event_recordings import SHD, Archive, Source
+from tracetorch.tasks.event_recordings import SHD, Download, Source
 from tracetorch.tasks.file import File, suggest
 
 h5py = pytest.importorskip("h5py", reason="the extra data is not installed")
@@ -36,7 +36,7 @@ def reading(**how):
     return Reading(events=EventReading(**how))
 
 
-# ── true formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_shd_has_its_channels_times_of_half_precision_names_and_speakers(here):
@@ -139,6 +139,11 @@ def test_one_npz_with_the_events_of_all_samples(here):
     assert data.read("a.npz", reading(channels=9)).channels == 9
 
 
+def test_an_npz_of_values_may_have_a_field_time(here):
+    np.savez("a.npz", inputs=np.ones((2, 3, 1)), lengths=[3, 2], labels=[0, 1], time=[10, 20])
+    assert data.read("a.npz").fields["time"].tolist() == [10, 20]
+
+
 def test_times_are_cut_moved_and_have_a_unit(here):
     np.savez("a.npz", t=[500, 1500, 2500], i=[0, 1, 2], lengths=[2, 1], label=[0, 1])
     first = data.read("a.npz", reading(time_unit=1e-3, from_first=True, max_time=0.9)).inputs[0]
@@ -189,10 +194,16 @@ def test_augmented_events_are_shifted_and_those_outside_are_dropped(here):
     assert len(found) == 9 and plain.max() == 1
 
 
-def test_a_step_is_chosen_so_that_the_longest_sample_has_50_to_100(here):
+@pytest.mark.parametrize(("longest", "dt"), [(0.2, 0.002), (0.21, 0.005), (0.5, 0.005), (0.51, 0.01), (90.0, 1.0)])
+def test_a_step_is_chosen_so_that_the_longest_sample_has_about_40_to_100(here, longest, dt):
+    np.savez("a.npz", t=[longest] * 5, i=[0, 1] * 2 + [0], lengths=[1] * 5, label=[0, 1] * 2 + [0])
+    task = File(path="a.npz", validation=0)
+    assert task.dt == dt and 40 <= task.steps <= 101
+
+
+def test_a_chosen_step_is_printed_and_a_given_one_is_not(here):
     shd_folder(here / "shd")
     task = File(path="shd", validation=0)
-    assert task.dt == 0.005 and 50 <= task.steps <= 100
     assert [each.value for each in suggest(task, "Trace", [8]) if each.key == "task.dt"] == ["0.005"]
     assert not [each for each in suggest(File(path="shd", dt=0.01), "Trace", [8]) if each.key == "task.dt"]
 
@@ -214,20 +225,21 @@ def test_a_download_is_checked_and_unpacked(here):
     for name in ("train", "test"):
         with zipfile.ZipFile(here / f"{name}.zip", "w") as archive:
             archive.write(here / "from" / f"shd_{name}.h5", f"shd_{name}.h5")
-    # "file:" is no protocol of pooch: what is in the cache already, and matches its hash, is not fetched
+    # A file in the cache that matches its hash is not fetched, so that nothing needs a server.
     (here / "cache").mkdir()
     archives = []
     for name in ("train", "test"):
         content = (here / f"{name}.zip").read_bytes()
         (here / "cache" / f"shd_{name}.h5.zip").write_bytes(content)
-        archives.append(Archive(f"shd_{name}.h5.zip", "https://127.0.0.1:9/x", hashlib.md5(content).hexdigest(), "."))
+        archives.append(Download(f"shd_{name}.h5.zip", "https://127.0.0.1:9/x", hashlib.md5(content).hexdigest(), "."))
     source = Source("shd", tuple(archives), "shd_train.h5")
     assert len(File(path=str(source.fetch(here / "cache"))).splits["test"]) == 6
     (here / "cache" / "shd_test.h5.zip").write_bytes(b"something else")
     with pytest.raises(OSError, match=r"could not be fetched.* give source=FOLDER with shd_train.h5"):
         source.fetch(here / "cache")
-    with pytest.raises(FileNotFoundError, match="there is no such folder; give one with shd_train"):
-        SHD.find("nowhere")
+    for name in ("nowhere", "long" * 99):
+        with pytest.raises(FileNotFoundError, match="there is no such folder; give one with shd_train"):
+            SHD.find(name)
 
 
 # ── hostile files ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -346,7 +358,7 @@ def _empty():
 
 
 HOSTILE = {
-    "times of another kind": (lambda: _joined(times=np.array(["a", "b"])), "time <U1"),
+    "times of another kind": (lambda: _joined(times=np.array(["a", "b"])), "its time is <U1"),
     "negative times": (lambda: _joined(times=np.array([-0.1, 0.2])), "sample 0 has an event at -0.1 s; wanted"),
     "no numbers as times": (lambda: _joined(times=np.array([np.nan, 0.2])), "at the time nan; wanted: finite"),
     "times in another unit": (lambda: _joined(times=np.array([0.1, 3e6])), "lasts 3,000,000 s; give the unit"),
@@ -364,9 +376,10 @@ HOSTILE = {
     "a cut .bin": (lambda: _digit(bytes(7)), "Train/0/1.bin has 7 bytes; wanted: 5 for each event"),
     "an empty .bin": (lambda: _digit(b""), "1.bin holds no events"),
     "a .bin of a larger sensor": (lambda: _digit(bin_bytes([(1, 34, 0, 1)])), "x=34, and the sensor has 34×34"),
-    "a .npz that is none": (lambda: _digit(b"PK", "0/1.npz"), "1.npz is not a .npz file that can be read"),
+    "a damaged .npz": (lambda: _digit(b"PK", "0/1.npz"), "1.npz is not a .npz file that can be read"),
+    "a .npz with one number": (lambda: _digit(_npz(t=[1], x=3, y=2), "0/1.npz"), r"its x is int64 of shape \(\)"),
     "a .npz without times": (lambda: _digit(_npz(x=[1]), "0/1.npz"), "holds x; wanted: the times of events as t"),
-    "a .npz without channels": (lambda: _digit(_npz(t=[1]), "0/1.npz"), "holds t; wanted: with the times x, y"),
+    "a .npz without channels": (lambda: _digit(_npz(t=[1]), "0/1.npz"), "holds t; wanted: besides the times, x, y"),
     "objects": (lambda: _digit(_npz(t=np.array([{}, None])), "0/1.npz"), "Python objects, which could run code"),
     "a bomb": (_bomb, "says that it holds 269,484,032 bytes; more than"),
     "a link in an archive": (_link_in_zip, "1.bin is a link"),
@@ -383,7 +396,7 @@ HOSTILE = {
         lambda: _gesture(labels="class,startTime_usec,endTime_usec\n1,50,90\n"),
         "user01_led.aedat, 5e-05 to 9e-05 s holds no events",
     ),
-    "gestures that end first": (
+    "gestures that end before they begin": (
         lambda: _gesture(labels="class,startTime_usec,endTime_usec\n1,9,5\n"),
         "line 2: '1,9,5'; wanted: a class from 1 to 11",
     ),
@@ -398,7 +411,7 @@ HOSTILE = {
     "data in another file": (lambda: _heidelberg(_outside), "labels lie in another file"),
     "labels of 2 TB": (lambda: _heidelberg(_huge), r"labels is uint16 of shape \(1099511627776,\)"),
     "no spikes": (lambda: _heidelberg(lambda file: file.__delitem__("spikes")), "holds labels, and no spikes/times"),
-    "times and units that differ": (lambda: _heidelberg(units=[[0], [1, 2]]), "sample 1 has 1 times, and as channel"),
+    "times and units that differ": (lambda: _heidelberg(units=[[0], [1, 2]]), "sample 1 has 1 times, and its channel"),
     "an empty list": (lambda: _heidelberg(times=[[0.1], []], units=[[0], []]), "sample 1 holds no events"),
     "a label without a name": (lambda: _heidelberg(keys=["zero"]), "has the label 1, and extra/keys names 1 labels"),
     "a channel above 700": (lambda: _heidelberg(units=[[0], [700]], keys=["a", "b"]), "channel 700, and there are 700"),
@@ -433,8 +446,10 @@ def test_wrong_settings_end_in_one_sentence(here):
         "task.dt=0: the length of a time step is above 0": {"dt": 0},
         "task.dt=1e-09: train: sample .* steps; more than 10,000,000": {"dt": 1e-9},
         r"task.size=\[3\]: give \[height,width\]": {"size": [3]},
+        r"task.size=\[1, 40000\]: more than 32,768 in a direction": {"size": [1, 40_000]},
         "and there are 600 channels": {"channels": 600},
         "events have no values to normalize": {"normalize": "standard"},
+        "task.noise=0.1 does not go with task.encoding=events": {"noise": 0.1},
         "holds events; choose events": {"encoding": "poisson"},
         "holds no recording named as user01_led.aedat": {"path": "d"},
     }

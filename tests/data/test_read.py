@@ -1,4 +1,4 @@
-"""Readers of a user's data: files in their true formats, and files that are wrong."""
+"""Readers of a user's data: files in their own formats, files that are wrong, and splits."""
 
 import io
 import wave
@@ -31,6 +31,7 @@ def wav(seconds=0.1, rate=8000, hertz=440.0, width=2):
 
 
 def archive(path, **files):
+    """Write an archive. Args: files: a__1_wav is the file a/1.wav."""
     with zipfile.ZipFile(path, "w") as file:
         for name, content in files.items():
             file.writestr(name.replace("__", "/").replace("_wav", ".wav").replace("_png", ".png"), content)
@@ -61,7 +62,10 @@ class TestArrays:
     def test_inputs_and_targets_in_two_files(self, tmp_path):
         np.save(tmp_path / "x.npy", np.ones((2, 3)))
         np.save(tmp_path / "y.npy", np.array([0.5, 1.5]))
-        assert list(read(tmp_path / "x.npy", Reading(target="y.npy")).target) == [0.5, 1.5]
+        (tmp_path / "deep").mkdir()
+        np.save(tmp_path / "deep" / "x.npy", np.array([2.5, 3.5]))
+        for name, target in (("y.npy", [0.5, 1.5]), ("deep/x.npy", [2.5, 3.5]), (tmp_path / "y.npy", [0.5, 1.5])):
+            assert list(read(tmp_path / "x.npy", Reading(target=str(name))).target) == target
 
 
 class TestTables:
@@ -69,8 +73,9 @@ class TestTables:
         pytest.importorskip("pandas")
         (tmp_path / "a.csv").write_text("age,height,label\n1,2,yes\n3,4,no\n")
         (tmp_path / "b.csv").write_text(";age;height;label\n0;1;2;yes\n1;3;4;no\n")  # with pandas' index
+        (tmp_path / "c.TSV").write_text("age\theight\tlabel\n1\t2\tyes\n3\t4\tno\n")
         found = read(tmp_path / "a.csv")
-        assert np.array_equal(read(tmp_path / "b.csv").inputs, found.inputs)
+        assert all(np.array_equal(read(tmp_path / name).inputs, found.inputs) for name in ("b.csv", "c.TSV"))
         assert np.array_equal(found.inputs, [[1, 2], [3, 4]]) and list(found.target) == ["yes", "no"]
 
     def test_a_row_for_each_step_in_any_order(self, tmp_path):
@@ -80,6 +85,13 @@ class TestTables:
         found = read(tmp_path / "a.csv", Reading(inputs="x"))
         assert [sample.ravel().tolist() for sample in found.inputs] == [[1, 2], [3, 4]]
         assert (list(found.target), found.fields["group"].tolist(), found.dt) == (["yes", "no"], [1, 2], 0.1)
+        timed = read(tmp_path / "a.csv", Reading(inputs=("time", "x")))
+        assert np.allclose(timed.inputs[1], [[0, 3], [0.1, 4]])
+
+    def test_a_number_that_is_constant_in_each_sample_is_its_target(self, tmp_path):
+        pytest.importorskip("pandas")
+        (tmp_path / "a.csv").write_text("sample,x,target\na,1,0.5\na,2,0.5\nb,3,0.7\nb,4,0.7\n")
+        assert list(read(tmp_path / "a.csv").target) == [0.5, 0.7]
 
     def test_one_recording_with_a_target_at_each_step(self, tmp_path):
         pytest.importorskip("pandas")
@@ -119,7 +131,9 @@ class TestSound:
 
 class TestImages:
     def test_a_folder_for_each_class(self, tmp_path):
-        path = archive(tmp_path / "a.zip", cat__1_png=png(value=0), dog__1_png=png(value=255))
+        with zipfile.ZipFile(path := tmp_path / "a.zip", "w") as file:
+            file.writestr("cat/1.png", png(value=0))
+            file.writestr("dog/1.PNG", png(value=255))
         found = read(path)
         assert list(found.target) == ["cat", "dog"] and found.image == (3, 4)
         assert np.array_equal(found.inputs, [[0] * 12, [1] * 12])
@@ -146,6 +160,14 @@ def header_that_lies(path):
     return path
 
 
+def damaged(path):
+    """An archive with a compressed file that cannot be decompressed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/1.wav", wav())
+    path.write_bytes(path.read_bytes()[:50] + b"\x55" * 100 + path.read_bytes()[150:])
+    return path
+
+
 def bomb(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/1.wav", b"\0" * (300 << 20))
@@ -164,24 +186,25 @@ PATTERN = Reading(pattern="{label}_{index}.wav")
 
 
 def csv(text):
-    """Makes a table in a folder."""
+    """A function that makes a table in a folder."""
     return lambda folder: (folder / "a.csv").write_text(text) and folder / "a.csv"
 
 
 def npz(**arrays):
-    """Makes a file of arrays in a folder."""
+    """A function that makes a file of arrays in a folder."""
     return lambda folder: save(folder / "a.npz", **arrays)
 
 
 def zipped(**files):
-    """Makes an archive in a folder."""
+    """A function that makes an archive in a folder."""
     return lambda folder: archive(folder / "a.zip", **files)
 
 
 WRONG: Any = {
     "no file": (lambda t: t / "none.npz", Reading(), "there is no such file"),
+    "a long name": (lambda t: t / ("long" * 99), Reading(), "there is no such file"),
     "another kind": (lambda t: (t / "a.xyz").write_text("x") and t / "a.xyz", Reading(), "wanted: .npz"),
-    "no archive": (lambda t: (t / "a.npz").write_text("x") and t / "a.npz", Reading(), "not a .npz file"),
+    "a text as .npz": (lambda t: (t / "a.npz").write_text("x") and t / "a.npz", Reading(), "not a .npz file"),
     "empty file": (lambda t: (t / "a.npz").write_bytes(b"") or t / "a.npz", Reading(), "not a .npz file"),
     "no such array": (npz(foo=X, y=[1]), Reading(), "holds foo, y, and none of inputs"),
     "no target": (npz(x=X), Reading(), "none of target"),
@@ -189,7 +212,8 @@ WRONG: Any = {
     "texts as input": (npz(x=np.array([["a"]]), y=[1]), Reading(), "wanted: numbers"),
     "NaN": (npz(x=X * np.nan, y=[1, 2, 3, 4]), Reading(), "[0, 0, 0] is nan; wanted: finite"),
     "no samples": (npz(x=X[:0], y=[]), Reading(), "is empty"),
-    "targets of others": (npz(x=X, y=[1, 2]), Reading(), "holds 4 samples, and y has the shape"),
+    "too few targets": (npz(x=X, y=[1, 2]), Reading(), "holds 4 samples, and y has the shape"),
+    "one target": (npz(x=X[0], y=1, lengths=[1, 2]), Reading(), "holds 2 samples, and y has the shape ()"),
     "objects": (npz(x=X, y=np.array([{}] * 4)), Reading(), "Python objects"),
     "wrong lengths": (npz(x=X, y=[1] * 4, lengths=[9] * 4), Reading(), "whole numbers from 1 to 3"),
     "a header that lies": (
@@ -210,6 +234,7 @@ WRONG: Any = {
         Reading(inputs="x"),
         "the column x holds 'bad'; wanted: numbers",
     ),
+    "a huge number": (csv(f"x,y\n{10**30},1\n2,2\n"), Reading(inputs="x"), "column x holds 1000000"),
     "a gap in a table": (csv("x,y\n1,2\n,3\n"), Reading(), "line 3, column x"),
     "a time twice": (
         csv("time,x,y\n0,1,1\n0,2,2\n"),
@@ -231,6 +256,18 @@ WRONG: Any = {
         PATTERN,
         "a_1.wav has 8000 samples a second, a_2.wav has 16000: give task.sample_rate=8000",
     ),
+    "sound without bands": (
+        zipped(a_1_wav=wav()),
+        PATTERN._replace(bands=Bands(bands=0)),
+        "task.bands must be above 0 and finite, got 0",
+    ),
+    "sound without steps": (zipped(a_1_wav=wav()), PATTERN._replace(bands=Bands(frames=None)), "give task.hop"),
+    "a low rate": (
+        zipped(a_1_wav=wav()),
+        PATTERN._replace(bands=Bands(sample_rate=80)),
+        "a_1.wav has 80 samples a second; wanted: more than 100",
+    ),
+    "a damaged archive": (lambda t: damaged(t / "a.zip"), Reading(), "a/1.wav is damaged"),
     "a bomb": (lambda t: bomb(t / "a.zip"), Reading(), "larger than 268,435,456 bytes"),
     "a link": (lambda t: with_link(t / "a.zip"), Reading(), "a/1.wav is a link"),
     "an empty archive": (zipped(), Reading(), "holds no file"),
@@ -258,12 +295,16 @@ def test_wrong_data_get_one_sentence_with_the_file(name, tmp_path):
         read(path, how)
     message = str(raised.value)
     assert sentence in message and "\n" not in message
-    assert path.name in message or "task.pattern" in message
+    assert path.name in message or "task." in message
 
 
 # ── splits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-FIELDS = {"speaker": np.array(["ann", "bob", "ann", "cy"]), "index": np.array([0, 1, 2, 3])}
+FIELDS = {
+    "speaker": np.array(["ann", "bob", "ann", "cy"]),
+    "index": np.array([0, 1, 2, 3]),
+    "volts": np.array([0.0, 1.0, 1.5, 2.0]),
+}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +315,8 @@ FIELDS = {"speaker": np.array(["ann", "bob", "ann", "cy"]), "index": np.array([0
         ("speaker=ann", [0, 2]),
         ("speaker!=ann", [1, 3]),
         ("speaker=bob,cy", [1, 3]),
+        ("index=01", [1]),
+        ("volts!=1,2", [0, 2]),
     ],
 )
 def test_a_condition_holds_out_what_fits(wanted, expected):
@@ -291,7 +334,7 @@ def test_a_fraction_is_drawn_by_the_seed_or_taken_from_the_end():
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
-        ("speker=ann", "no field speker, the fields are speaker, index; did you mean speaker?"),
+        ("speker=ann", "no field speker, the fields are speaker, index, volts; did you mean speaker?"),
         ("speaker=zoe", "task.test=speaker=zoe holds out no sample: speaker is ann, bob, cy"),
         ("speaker<3", "< compares numbers; speaker is ann, bob, cy"),
         ("index>=0", "holds out all samples"),

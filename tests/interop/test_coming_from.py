@@ -1,4 +1,4 @@
-"""docs/coming-from.md: blocks with other libraries give the spikes that it says; the names of its table exist."""
+"""docs/coming-from.md: in its blocks, neurons of other libraries spike as ours do; the names in its table exist."""
 
 import re
 from importlib import import_module

@@ -31,7 +31,7 @@ def dense(dtype=torch.float32, gain=3.0):
 
 
 def simple(uniform=("decay", "threshold")):
-    """A network of moderate input, in which each layer has one value of these constants."""
+    """A network with weights as initialized, in which each layer has one value of the constants in `uniform`."""
     torch.manual_seed(0)
     decay = 0.95 if "decay" in uniform else [0.95, 0.9]
     threshold = 0.4 if "threshold" in uniform else torch.linspace(0.3, 0.5, 16)
@@ -219,7 +219,7 @@ def test_branches_and_loops_are_refused():
 
 
 def hostile(kind, path):
-    """A file of HDF5 that is no honest graph."""
+    """Write a file of HDF5 that does not hold a graph."""
     with h5py.File(path, "w") as file:
         node = file.create_group("node")
         if kind == "an external link":
@@ -232,9 +232,14 @@ def hostile(kind, path):
             node.create_dataset("weight", shape=(1 << 20, 1 << 20), dtype="f8", chunks=(1024, 1024), compression="gzip")
         elif kind == "data elsewhere":
             node.create_dataset("weight", shape=(4,), dtype="u1", external=[("/etc/hostname", 0, 4)])
+        elif kind == "a type":
+            node["weight"] = np.dtype("f8")
 
 
-@pytest.mark.parametrize("kind", ["an external link", "a soft link", "a cycle", "a bomb", "data elsewhere", "nothing"])
+HOSTILE = ["an external link", "a soft link", "a cycle", "a bomb", "data elsewhere", "a type", "nothing"]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_files_are_refused_with_one_sentence(tmp_path, kind):
     path = tmp_path / "net.nir"
     hostile(kind, path)

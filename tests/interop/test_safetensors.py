@@ -18,8 +18,9 @@ FEEDFORWARD = {"_target_": "tracetorch.nn.feedforward", "_partial_": True, "hidd
 CONFIG = {"network": {**FEEDFORWARD, "neuron": LAYER, "readout": READOUT}, "seed": 3}
 
 
-def same(one, other):
-    weights, others = one.state_dict(), other.state_dict()
+def are_equal(net, other):
+    """Whether the parameters of two networks are equal, by name."""
+    weights, others = net.state_dict(), other.state_dict()
     return list(weights) == list(others) and all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
@@ -27,11 +28,11 @@ def test_weights_come_back_by_name_with_the_config(tmp_path):
     path, net = tmp_path / "net.safetensors", tt.nn.feedforward(12, 3, hidden=[8], neuron=tt.nn.LIF, readout=tt.nn.LI)
     write_safetensors(path, net, CONFIG)
     read = read_safetensors(path)
-    assert same(read, net) and [layer.kind for layer in read] == ["LIF", "LI"]
+    assert are_equal(read, net) and [layer.kind for layer in read] == ["LIF", "LI"]
     assert not read[0].neuron.raw_threshold.requires_grad  # as the config says
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:  # any other tool
+    with safe_open(path, "pt") as file:  # as other programs read it
         assert set(file.keys()) == set(net.state_dict())
         assert json.loads(file.metadata()["config"]) == CONFIG
 
@@ -40,8 +41,8 @@ def test_weights_fill_a_network_that_is_given(tmp_path):
     path, net = tmp_path / "net.safetensors", NET(12, 3).double()
     write_safetensors(path, net)
     other = NET(12, 3).double()
-    assert not same(other, net)
-    assert read_safetensors(path, other) is other and same(other, net)
+    assert not are_equal(other, net)
+    assert read_safetensors(path, other) is other and are_equal(other, net)
     with pytest.raises(
         ValueError, match=r"layers.0.connection.weight is shape .8, 12. in it, shape .8, 4. in this one"
     ):

@@ -34,7 +34,7 @@ def test_the_shortcuts_have_their_computed_accuracies():
     wanted = {"last_cue_accuracy": 0.7274, "last_three_accuracy": 0.8307}  # summed over the 2⁷ sequences of sides
     assert task.summary(batch.conditions) == pytest.approx(wanted, abs=0.02)
     assert float(batch.target.float().mean()) == pytest.approx(0.5, abs=0.03)
-    assert CueAccumulation(bias=0.5).bias == 0.5  # the cues say nothing; the lowest bias
+    assert CueAccumulation(bias=0.5).bias == 0.5  # the lowest bias, with which cues carry no information
 
 
 def test_the_x_axis_of_its_figure_is_labelled_with_the_surplus_of_cues():

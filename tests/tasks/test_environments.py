@@ -1,4 +1,4 @@
-"""Every task with rewards: what `tasks.environment.Environment` promises, a new one must keep."""
+"""Every task with rewards keeps what `tasks.environment.Environment` promises."""
 
 import io
 from itertools import pairwise
@@ -17,13 +17,13 @@ ACTS = 30
 
 
 def actions(environment, number, seed=0):
-    """Actions for all environments, drawn from nothing but these numbers."""
+    """Actions for all environments, a function of the seed and the number of the act."""
     generator = torch.Generator().manual_seed(1000 * seed + number)
     return torch.randint(environment.output_size, (environment.num_envs,), generator=generator)
 
 
 def played(environment, acts=ACTS, first=0, seed=0):
-    """All that an environment gives out in so many acts: observation, reward, terminated, truncated, final of each."""
+    """Observation, reward, terminated, truncated and final observation of each of `acts` acts."""
     came = []
     for number in range(first, first + acts):
         seen = environment.observe().dense()
@@ -61,7 +61,7 @@ def test_outcomes_are_a_function_of_seed_and_actions_only(row):
     other.reset()
     with pytest.raises(ValueError, match="actions are numbered 0 to"):
         other.act(actions(other, 0) + other.output_size)
-    assert are_equal(came, played(other))  # from the beginning; what was refused has changed nothing
+    assert are_equal(came, played(other))  # from the beginning; refused actions changed nothing
     assert not are_equal(came, played(row.make(seed=1))) and not are_equal(came, played(row.make(), seed=1))
     shape = (xs.steps, *xs.shape)
     assert shape == (environment.steps, environment.batch_size, environment.input_size)

@@ -67,7 +67,7 @@ def test_a_recording_leaves_network_and_environment_unchanged():
     assert str(world.state_dict()) == state
     assert {len(values) for values in (*seen.layers.values(), *seen.membranes)} == {7 * 5}
     assert len(seen.action) == 7 and torch.equal(seen.policy.argmax(-1), seen.action) and not seen.ended
-    net.reset()  # the first decision, again and by other means
+    net.reset()  # the first decision again, from `run`
     inputs = seen.layers["input"][:5, None]
     torch.testing.assert_close(softmax(net.run(inputs, reduce="mean", window=3))[0], seen.policy[0])
     for environment in (world, pole(num_envs=1, test_episodes=1)):  # to the end of the first episode, or the only one
@@ -76,7 +76,7 @@ def test_a_recording_leaves_network_and_environment_unchanged():
 
 
 def test_a_run_with_long_episodes_draws_one_and_eval_repeats_its_test(here):
-    """Observations are normalised by the statistics of training, not with new ones."""
+    """`eval` normalizes observations by the statistics of training."""
     pole()
     small = (
         "device=cpu network.hidden=[8] task.num_envs=4 task.steps=4 task.test_episodes=5 task.validation_episodes=2 "

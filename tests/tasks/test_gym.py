@@ -1,4 +1,4 @@
-"""Gymnasium's environments: episodes that end and are cut off, by hand; what is seen, and in which units; errors."""
+"""Gymnasium's environments: hand-computed episodes, the units and the encoding of observations, errors."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def make_counter(**changes):
 
 
 def observed(environment, env=0):
-    """The numbers that are shown in an environment, in units of the environment; two-sided code, steady current."""
+    """The present observation of an environment, in its units, from the two-sided code as a steady current."""
     dense = environment.observe().dense()
     assert bool((dense == dense[0]).all())
     positive, negative = dense[0, env].chunk(2)
@@ -56,7 +56,7 @@ def test_episodes_terminate_or_are_truncated_and_the_next_begins_at_once():
     assert torch.equal(final[0], environment.observe().dense()[0, 0])
     assert (final[1].chunk(2)[0] - final[1].chunk(2)[1])[:2].tolist() == pytest.approx([LIMIT, own[1]])
     assert [observed(environment, env)[1] for env in (0, 1)] == pytest.approx(own[2:])  # of the next episodes
-    environment = make_counter(ends_at=LIMIT)  # at the limit, and by itself
+    environment = make_counter(ends_at=LIMIT)  # terminates in the step in which it would be truncated
     *_, last = [environment.act(torch.zeros(2, dtype=torch.long)) for _ in range(LIMIT)]
     assert bool(last.terminated.all()) and not bool(last.truncated.any()) and last.final is None
 
@@ -86,14 +86,14 @@ def test_running_statistics_are_numpys_however_the_rows_come(sizes, offset, seed
     assert not statistics.standardize(rows).any()  # before anything was seen
     for part in rows.split(sizes):
         resumed, state = RunningMeanStd(4), statistics.state_dict()
-        statistics.update(part)  # which does not reach into the state
+        statistics.update(part)  # does not change the stored state
         resumed.load_state_dict(state)
         resumed.update(part)
         assert torch.equal(resumed.mean, statistics.mean) and torch.equal(resumed.squares, statistics.squares)
     assert statistics.count == resumed.count == len(rows)
     assert np.allclose(statistics.mean, rows.numpy().mean(axis=0), rtol=1e-12, atol=1e-12)
     assert np.allclose(statistics.deviation, rows.numpy().std(axis=0), rtol=1e-6, atol=1e-9)
-    assert not statistics.standardize(rows)[:, 3].any()  # what is left of a constant is rounding
+    assert not statistics.standardize(rows)[:, 3].any()  # of a constant, only rounding errors are left
     with pytest.raises(ValueError, match="the state has 4 features, this observation 3"):
         RunningMeanStd(3).load_state_dict(state)
 
@@ -176,7 +176,7 @@ STATE, THREE = np.zeros(2), {"observation_space": gymnasium.spaces.Discrete(3)}
 
 
 def world(**methods):
-    """An environment, registered, that is sound but for some of its methods or spaces."""
+    """Register an environment that is correct except for the given methods or spaces, and return its id."""
     box = gymnasium.spaces.Box(-1, 1, (2,), np.float64)
     given = {"observation_space": box, "action_space": gymnasium.spaces.Discrete(2)}
     given |= begins((STATE, {})) | gives(STATE, 1.0, False, False, {})
@@ -285,4 +285,4 @@ def test_a_run_of_a_nondeterministic_environment_resumes_with_new_episodes_and_a
     facts = RunFolder("run").facts()
     assert facts["status"] == "completed" and said in facts["warnings"][0]
     configs = [config_of("x", **changes) for changes in ({}, {"resume": "exact"}, {"resume": "new_episodes"})]
-    assert len(set(map(id_of, configs))) == 1  # how a run continues is no part of what it is
+    assert len(set(map(id_of, configs))) == 1  # `resume` is not part of a run's identity

@@ -1,4 +1,4 @@
-"""Digits, whole and part by part: their order and splits, and what comes when, through which neurons."""
+"""Digits, whole and part by part: their order and splits, and the step and the neuron of each pixel."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def images(batch):
 
 def test_a_pass_covers_every_digit_once_and_the_next_has_another_order_and_new_spikes():
     task = MNIST(batch_size=100, steps=2)
-    assert (task.batches_per_pass, MNIST(batch_size=300).batches_per_pass) == (10, 3)  # the rest is for another pass
+    assert (task.batches_per_pass, MNIST(batch_size=300).batches_per_pass) == (10, 3)  # a pass leaves out the last 100
     batches = [task.train_batch(number) for number in range(20)]
     order = torch.cat([batch.conditions["digit"] for batch in batches])
     first, second = order[:1000], order[1000:]

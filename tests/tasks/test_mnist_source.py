@@ -1,4 +1,4 @@
-"""Where the digits come from: the sample, folders of IDX files whole and broken, a mirror that is on this machine."""
+"""Sources of the digits: the sample, folders of IDX files whole and broken, a mirror on this machine."""
 
 import gzip
 import hashlib
@@ -123,7 +123,7 @@ def test_memory_is_bounded_by_what_a_file_holds(tmp_path, shape, body, phrase):
 
 @contextmanager
 def mirror(folder):
-    """A web server on the loopback that hands out a folder; its address."""
+    """Serve a folder over HTTP on the loopback, and yield the address."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -137,7 +137,7 @@ def mirror(folder):
 
 @pytest.fixture
 def shelf(folder, monkeypatch):
-    """A mirror with the sample's files, whose hashes are the ones that are asked for; its address."""
+    """The address of a mirror with the sample's files, whose hashes replace those of MNIST."""
     hashes = {f"{name}.gz": f"md5:{hashlib.md5(content).hexdigest()}" for name, content in SAMPLE.items()}
     assert set(hashes) == set(mnist_source.HASHES)
     monkeypatch.setattr(mnist_source, "HASHES", hashes)

@@ -1,4 +1,4 @@
-"""Patterns: what is on and off, which bits belong to it, and how a recall is judged."""
+"""Patterns: the rates of inputs, the output bits of each pattern, and the score of a recall."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Poisson clicks: the rates that were asked for, the layout of a trial, what it costs; and the ideal observer."""
+"""Poisson clicks: rates, the layout of a trial, its memory, and the ideal observer."""
 
 import gc
 import math
@@ -10,12 +10,12 @@ from scipy.stats import binom
 
 from tracetorch.tasks import PoissonClicks
 
-EACH = 4
+NEURONS = 4
 
 
 def trials(count=400, **changes):
     """A task of one γ and one duration, and a batch of it: (task, batch, spikes)."""
-    given = {"gamma": [1.0], "duration": [0.5], "delay": 0.1, "neurons_per_channel": EACH, "batch_size": count}
+    given = {"gamma": [1.0], "duration": [0.5], "delay": 0.1, "neurons_per_channel": NEURONS, "batch_size": count}
     task = PoissonClicks(**given | changes)
     batch = task.train_batch(0)
     return task, batch, batch.xs.dense()
@@ -30,10 +30,10 @@ def near(draws, chance):
 @pytest.mark.parametrize(("gamma", "total_rate"), [(0.0, 60.0), (0.5, 20.0), (3.0, 60.0)])
 def test_clicks_have_the_rates_of_the_equations(gamma, total_rate):
     _, batch, xs = trials(2000, gamma=[gamma], total_rate=total_rate)
-    right = batch.target == 1  # also of γ = 0, where both sides are equally fast
+    right = batch.target == 1  # for γ = 0, where both sides have the same rate, as often as not
     assert near(right, 0.5) and torch.equal(batch.conditions["gamma"].abs(), torch.full((2000,), gamma))
     assert gamma == 0 or torch.equal(right, batch.conditions["gamma"] > 0)
-    sides = xs[:50, :, : 2 * EACH].unflatten(-1, (2, EACH))
+    sides = xs[:50, :, : 2 * NEURONS].unflatten(-1, (2, NEURONS))
     assert torch.equal(sides, sides[..., :1].expand_as(sides))  # a click makes all neurons of its side fire
     for side, name in enumerate(("clicks_left", "clicks_right")):
         assert torch.equal(sides[:, :, side, 0].sum(dim=0), batch.conditions[name].float())
@@ -59,11 +59,11 @@ def test_the_delay_lies_between_the_stimulus_and_the_cue(delay, longest):
     assert sizes == (30 + longest + 20, 30 + longest, longest, 20)
     pause, bins = (torch.round(batch.conditions[name] / 0.01) for name in ("delay", "duration"))
     step, end = torch.arange(task.steps)[:, None], task.cue_from - pause
-    sides, cue = xs[..., : 2 * EACH].sum(dim=-1), xs[..., 2 * EACH :]
+    sides, cue = xs[..., : 2 * NEURONS].sum(dim=-1), xs[..., 2 * NEURONS :]
     assert float(sides[~((step >= end - bins) & (step < end))].sum()) == 0
     begin = (sides > 0).long().argmax(dim=0)
     assert torch.equal(begin, (end - bins).long())  # the stereo click opens every stimulus
-    assert float(sides[begin, torch.arange(300)].min()) == 2 * EACH
+    assert float(sides[begin, torch.arange(300)].min()) == 2 * NEURONS
     last = task.steps - 1 - (sides > 0).flip(0).long().argmax(dim=0)
     assert near(end - 1 == last, 1 - 0.55**2)  # .45 on each side
     assert float(cue[: task.cue_from].sum()) == 0 and near(cue[task.cue_from :], 0.5)
@@ -72,9 +72,9 @@ def test_the_delay_lies_between_the_stimulus_and_the_cue(delay, longest):
 
 def test_noise_is_independent_in_each_neuron_of_the_sides():
     task, _, xs = trials(noise=20.0, total_rate=0.0, cue_rate=0.0)
-    noise = xs[..., : 2 * EACH]
+    noise = xs[..., : 2 * NEURONS]
     assert near(noise[: task.stimulus_steps], 0.2) and near(noise[task.stimulus_steps :], 0.2)
-    assert not torch.equal(noise[..., 0], noise[..., 1]) and float(xs[..., 2 * EACH :].sum()) == 0
+    assert not torch.equal(noise[..., 0], noise[..., 1]) and float(xs[..., 2 * NEURONS :].sum()) == 0
     _, _, xs = trials(20, gamma=[0.0], duration=[0.01], stereo_click=True, cue_rate=0.0)  # a stimulus of one bin
     assert (xs.sum(dim=-1) > 0).sum(dim=0).tolist() == [1] * 20
 
@@ -91,7 +91,9 @@ def test_values_of_a_list_are_equally_likely_and_a_range_is_uniform(name):
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 def test_the_counts_are_those_of_the_spikes(noise):
     task, batch, xs = trials(20, delay="0..40", duration=[0.4, 1.0], neurons_per_channel=8, noise=noise)
-    clicks = xs.view(task.steps, 20, 3, 8).amin(dim=-1).sum(dim=0)  # all eight: noise does that in 1 step of 10¹³
+    clicks = (
+        xs.view(task.steps, 20, 3, 8).amin(dim=-1).sum(dim=0)
+    )  # all eight neurons fire; by noise alone, in 1 step of 10¹³
     assert torch.equal(clicks[:, 0], batch.conditions["clicks_left"].float())
     assert torch.equal(clicks[:, 1], batch.conditions["clicks_right"].float()) and int(clicks.sum()) > 0
     assert torch.equal(torch.cat(list(batch.xs.chunks(333))), xs)
@@ -131,7 +133,7 @@ def test_figures_have_the_ideal_observer_and_different_delays_and_the_example_ha
 
 
 def exact(gamma, duration, *, label="side", stereo_click=False, noise=0.0, neurons_per_channel=10):
-    """How often counting clicks names the right side, from the joint distribution of both counts."""
+    """The accuracy of an observer that counts clicks, from the joint distribution of both counts."""
     steps, count = round(duration / 0.01) - stereo_click, range(round(duration / 0.01) + 1)
     false_click = (noise * 0.01) ** neurons_per_channel * (label == "side")
     odds = [1 - (1 - 0.4 / (1 + math.exp(-side))) * (1 - false_click) for side in (gamma, -gamma)]

@@ -1,4 +1,4 @@
-"""Tasks with a fixed set of samples: what a batch holds, what its metrics mean, what is learned on training data."""
+"""Tasks with a fixed set of samples: batches, normalization, metrics, losses, datasets, and data that do not fit."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tracetorch import nn, rules
 from tracetorch.data import Samples
 from tracetorch.loss import cross_entropy, mse
-from tracetorch.tasks import CountedBatch, Dataset, SampledTask
+from tracetorch.tasks import CountedBatch, Dataset, File, SampledTask
 from tracetorch.tasks.counted import counted_loss
 from tracetorch.tasks.evaluate import evaluate
 
@@ -30,7 +30,7 @@ def task_of(inputs, target, **options):
 
 
 class TestBatches:
-    def test_a_pass_shows_each_training_sample_once_in_a_new_order(self):
+    def test_a_pass_shows_a_training_sample_at_most_once_and_has_a_new_order(self):
         task = task_of(*series())
         numbers = [task.train_batch(at).conditions["sample"] for at in range(2 * task.batches_per_pass)]
         first, second = (torch.cat(part).tolist() for part in (numbers[:3], numbers[3:6]))
@@ -38,7 +38,7 @@ class TestBatches:
         assert len(shown) == 12 and first != second and not shown & set(task.splits["test"].tolist())
         assert torch.equal(task.train_batch(1).xs.dense(), task_of(*series()).train_batch(1).xs.dense())
 
-    def test_the_input_of_a_sample_is_its_values(self):
+    def test_the_input_as_current_has_the_values_of_the_sample(self):
         inputs, labels = series()
         batch = task_of(inputs, labels).train_batch(0)
         for row, number in enumerate(batch.conditions["sample"].tolist()):
@@ -63,15 +63,17 @@ class TestBatches:
             assert xs.shape == (6, 4, size) == (task.steps, 4, task.input_size)
             assert encoding == "current" or set(xs.unique().tolist()) <= {0.0, 1.0}
         assert task_of(inputs, labels, population=5).train_batch(0).xs.dense().shape == (6, 4, 10)
-        steady = task_of(inputs[:, 0], labels, encoding="latency", normalize="range", steps=7)
-        assert bool((steady.train_batch(0).xs.dense().sum(dim=0) <= 1).all())
+        for encoding in ("latency", "poisson"):  # noise and rates above 1 are limited to what the encoding takes
+            steady = task_of(inputs[:, 0], labels, encoding=encoding, normalize="range", steps=7, noise=0.5, max_rate=2)
+            xs = steady.train_batch(0).xs.dense()
+            assert xs.sum() > 0 and (encoding == "poisson" or bool((xs.sum(dim=0) <= 1).all()))
 
     def test_frames_last_several_steps(self):
         inputs, labels = series()
         xs = task_of(inputs, labels, steps_per_frame=3).train_batch(0).xs.dense()
         assert len(xs) == 18 and torch.equal(xs[0::3], xs[2::3])
 
-    def test_augmentation_is_for_training_alone_and_differs_between_passes(self):
+    def test_only_training_samples_are_augmented_and_differently_in_each_pass(self):
         inputs, labels = series(steps=8, channels=5)
         task = task_of(inputs, labels, augment_steps=2, augment_channels=1, noise=0.5, batch_size=15)
         plain = task_of(inputs, labels, batch_size=15)
@@ -91,7 +93,7 @@ class TestBatches:
 
 class TestNormalization:
     @pytest.mark.parametrize("method", ["standard", "range"])
-    def test_it_is_learnt_from_the_training_samples(self, method):
+    def test_the_scale_is_learned_from_the_training_samples(self, method):
         inputs, labels = series(count=40)
         tested = np.arange(40) >= 30
         other = inputs.copy()
@@ -106,7 +108,7 @@ class TestNormalization:
         else:
             assert (shown.min(), shown.max()) == (0, 1)
 
-    def test_a_trained_network_is_tested_with_its_own_scale(self):
+    def test_a_trained_network_is_tested_with_the_scale_of_its_training_data(self):
         inputs, labels = series()
         trained, other = (
             task_of(inputs, labels, normalize="standard"),
@@ -117,7 +119,7 @@ class TestNormalization:
         with pytest.raises(ValueError, match="trained on the classes 0, 1"):
             task_of(inputs, labels + 5).load_for_test(trained.state_dict())
 
-    def test_a_constant_channel_is_kept(self):
+    def test_a_constant_channel_stays_finite(self):
         inputs, labels = series()
         inputs[..., 0] = 7
         assert bool(task_of(inputs, labels, normalize="standard").train_batch(0).xs.dense().isfinite().all())
@@ -134,7 +136,7 @@ class TestMetrics:
         assert float(found["balanced_accuracy"].mean()) == pytest.approx((3 / 6 + 1 / 2) / 2)
         assert task.summary(found) == {"accuracy_of_0": 0.5, "accuracy_of_1": 0.5}
 
-    def test_r2_and_mse_are_those_of_the_split_in_the_unit_of_the_data(self):
+    def test_r2_and_mse_are_those_of_the_split_in_units_of_the_data(self):
         values = np.random.default_rng(0).normal(50, 20, (16, 2)).astype(np.float32)
         task = task_of(series(16)[0], values, test=np.arange(16) < 10)
         batch = next(task.eval_batches("test"))
@@ -145,7 +147,7 @@ class TestMetrics:
         assert float(found["r2"].mean()) == pytest.approx(r2.mean(), abs=1e-4)
         assert float(found["mse"].mean()) == pytest.approx(((guessed - true) ** 2).mean(), rel=1e-4)
 
-    def test_at_steps_they_are_those_of_all_steps_with_a_target(self):
+    def test_for_targets_at_steps_r2_and_mse_are_over_all_steps_with_a_target(self):
         random = np.random.default_rng(0)
         inputs = [random.normal(size=(length, 1)).astype(np.float32) for length in (3, 4, 5, 6)]
         target = [random.normal(size=len(sample)).astype(np.float32) for sample in inputs]
@@ -171,7 +173,7 @@ class TestCountedLosses:
             assert torch.allclose(torch.autograd.grad(found.loss, output)[0], found.signal, atol=1e-12)
             assert not bool(found.signal[~batch.counted].any()) and not bool(found.signal[:2].any())
 
-    def test_at_steps_each_step_has_its_own_target(self):
+    def test_for_targets_at_steps_the_loss_is_the_mean_over_steps(self):
         inputs, target = series(4)[0], np.arange(24).reshape(4, 6) % 3
         task = task_of(inputs, target, test=np.array([False, False, False, True]), batch_size=3)
         assert task.target.at_steps
@@ -184,7 +186,7 @@ class TestCountedLosses:
             cross_entropy(output[2:4].flatten(0, 1), batch.target[2:4].flatten())[0].item()
         )
 
-    def test_padding_does_not_change_the_answer(self):
+    def test_padding_does_not_change_the_loss(self):
         torch.manual_seed(0)
         net = nn.Sequential(nn.LIF(2, 8), nn.LIS(8, 2))
         random = np.random.default_rng(0)
@@ -199,20 +201,33 @@ class TestCountedLosses:
         assert loss == pytest.approx(np.mean(alone), abs=1e-6)
 
 
+def test_a_long_condition_is_not_a_path(here):
+    inputs, labels = series()
+    np.savez("a.npz", inputs=inputs, label=labels, subject=np.arange(20))
+    subjects = ",".join(str(at) for at in (2, 5, *range(100, 200)))
+    assert File(path="a.npz", test=f"subject={subjects}", validation=0).splits["test"].tolist() == [2, 5]
+
+
 class TestDataset:
-    def test_a_loader_is_a_task(self):
+    def test_a_loader_gives_its_dataset_and_its_batch_size(self):
         inputs, labels = series(40)
         loader = DataLoader(TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels)), batch_size=5)
         task = Dataset(loader, test=0.5)
         assert (task.batch_size, task.input_size, task.output_size, len(task.splits["test"])) == (5, 2, 2, 20)
 
-    def test_images_are_steady_and_a_test_set_is_its_own(self):
+    def test_images_are_steady_inputs_and_a_second_dataset_is_the_test(self):
         images = TensorDataset(torch.rand(10, 1, 4, 4), torch.arange(10) % 2)
         task = Dataset(images, test=TensorDataset(torch.rand(4, 1, 4, 4), torch.arange(4) % 2), validation=0, steps=3)
         assert task.train_batch(0).xs.dense().shape == (3, 10, 16)
         assert task.splits["test"].tolist() == [10, 11, 12, 13]
 
-    def test_an_item_that_is_no_pair_is_refused(self):
+    def test_other_items_than_pairs_of_array_and_target_are_refused(self):
+        with pytest.raises(ValueError, match="train holds no items"):
+            Dataset([])
+        with pytest.raises(ValueError, match=r"train item 0 is 0.5; wanted: an array \(channels,\)"):
+            Dataset([(0.5, 1)])
+        with pytest.raises(ValueError, match=r"test item 1 has the shape \(4, 3\); wanted: \(steps, 2\), as the first"):
+            Dataset([(np.ones((5, 2)), 1)], test=[(np.ones((4, 2)), 1), (np.ones((4, 3)), 0)])
         with pytest.raises(ValueError, match="train item 0 must be a pair"):
             Dataset([1, 2])
         with pytest.raises(TypeError, match="train must be a dataset with a length"):
@@ -223,6 +238,7 @@ class TestDataset:
     ("change", "sentence"),
     [
         ({"target": ["a"] * 20}, "the only label is a; wanted: at least two classes"),
+        ({"target": [-1, 1] * 10}, "the only label is 1 (−1, NaN and an empty text are not labels); wanted"),
         ({"encoding": "latency"}, "holds values at each time step; choose current, poisson, delta or auto"),
         ({"steps": 5}, "have steps of their own"),
         ({"at": "steps"}, "wanted: a target for each step"),

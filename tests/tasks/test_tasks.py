@@ -1,4 +1,4 @@
-"""Every task of the table: what `tasks.task.Task` promises, a new task must keep."""
+"""Every task of the table keeps what `tasks.task.Task` promises."""
 
 from zlib import crc32
 
@@ -12,7 +12,7 @@ from tracetorch.tasks.task import SPLITS, has_classes, means
 
 
 def are_equal(one, other):
-    """Whether two batches are equal to the bit: input, target and conditions."""
+    """Whether input, target and conditions of two batches are exactly equal."""
     return (
         torch.equal(one.xs.dense(), other.xs.dense())
         and torch.equal(one.target, other.target)
@@ -109,7 +109,7 @@ TRIALS = {
 
 @each([row for row in TASKS if row.name in TRIALS])
 def test_trials_are_the_same_in_every_version(row):
-    """Else no result compares with an earlier one. After a change that is meant: the numbers of the failures."""
+    """Results of versions stay comparable. After an intended change, copy the numbers from the failures."""
     task, content = row.make(seed=1), b""
     batches = task.train_batch(3), task.train_batch(500)
     for xs, target, conditions in (*batches, *task.eval_batches("validation"), *task.eval_batches("test")):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, Reversal, RewardedTask
+from tracetorch.tasks import MNIST, Blocks, Dataset, Patterns, PoissonClicks, Reversal, RewardedTask
 from tracetorch.tasks.wrappers import ContextSchedule
 
 
@@ -45,7 +45,7 @@ def test_left_and_right_swap_at_each_switch_and_observations_do_not_change():
 
 def test_each_action_changes_its_meaning_at_each_switch():
     environment, task, found = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits(), []
-    for number in range(200):  # the actions of ten trials lie 0 … 9 off the label
+    for number in range(200):  # the actions of ten trials differ from the label by 0 … 9
         reward = environment.act((task.train_batch(number).target + torch.arange(10)) % 10).reward
         found.append(reward.nonzero()[:, 0].tolist())
     meanings = found[::20]
@@ -82,8 +82,8 @@ def test_a_test_uses_the_present_meaning_of_the_actions_also_from_a_checkpoint()
 
 def test_a_block_has_its_classes_only_and_a_round_has_each_class_once():
     blocks = Blocks(digits(), classes=3, every=2, jitter=0.0)
-    for around in range(3):
-        shown = [blocks.shown(8 * around + 2 * at) for at in range(4)]
+    for cycle in range(3):
+        shown = [blocks.shown(8 * cycle + 2 * at) for at in range(4)]
         assert sorted(itertools.chain(*shown)) == list(range(10)) and [len(each) for each in shown] == [3, 3, 3, 1]
     for number in range(16):
         batch = blocks.train_batch(number)
@@ -142,9 +142,25 @@ def test_a_rewarded_task_moves_to_a_device_with_its_present_batch():
     assert environment.observe().dense().device.type == "meta"
 
 
+@pytest.mark.parametrize("wrap", [lambda task: Blocks(task, classes=1), RewardedTask])
+def test_a_test_uses_the_scale_of_the_training_data(wrap):
+    def task_of(factor):
+        items = [(factor * torch.tensor([at + 1.0, -at]), at % 2) for at in range(16)]
+        return wrap(Dataset(items, validation=0, test=0.25))
+
+    trained, other = task_of(1.0), task_of(10.0)
+    other.load_for_test(trained.state_dict())
+    assert torch.equal(torch.from_numpy(other.task.scale.factor), torch.from_numpy(trained.task.scale.factor))
+
+
 def changed(task, **attributes):
     vars(task).update(attributes)
     return task
+
+
+def unequal():
+    """A task with samples of two and three steps."""
+    return Dataset([(torch.ones(2 + at // 2 % 2, 1), at % 2) for at in range(16)], validation=0)
 
 
 NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
@@ -165,6 +181,8 @@ NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
         (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
         (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
         (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),
+        (lambda: RewardedTask(unequal()), "Dataset has samples of different lengths, or targets at steps; a wrapper"),
+        (lambda: Blocks(unequal(), classes=1), "Dataset has samples of different lengths"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(make, phrase):

@@ -1,6 +1,7 @@
-"""A user's data: files of several kinds become samples, which are split, normalized and given to a network.
+"""Readers of a user's files, and what tasks need of the samples: targets, splits and scales.
 
-samples = tracetorch.data.read("recordings.zip", pattern="{label}_{speaker}_{index}.wav")
+how = tracetorch.data.Reading(pattern="{label}_{speaker}_{index}.wav")
+samples = tracetorch.data.read("recordings.zip", how)
 """
 
 from tracetorch.data.read import Reading, read

@@ -18,40 +18,48 @@ from tracetorch.printable import printable
 INPUTS = ("inputs", "input", "x", "X", "data", "spikes", "rates")
 TARGETS = ("target", "targets", "label", "labels", "y", "Y")
 LENGTHS = "lengths"
-_HEADER = 1 << 16  # bytes, more than the header of any .npy file takes
-_MOST_SHOWN = 100
+_MOST_HEADER_BYTES = 1 << 16  # more than the header of any .npy file takes
+_MOST_SHOWN = 100  # characters in a message
 
 
 def read_npz(path: Path, inputs: str | None = None, target: str | None = None) -> Samples:
     """Read a `.npz` file.
 
-    The inputs are (samples, steps, channels), or (samples, channels), the rates or currents of a steady input. Of
-    samples that differ in length, an array `lengths`, (samples,), says how many of the steps count; the inputs may then
-    also be (sum of lengths, channels), one sample after another. Every other array with one value for each sample is a
-    field. Arrays of Python objects are refused.
+    The inputs are (samples, steps, channels), or (samples, channels), the rates or currents of a steady input. If
+    samples differ in length, the array `lengths`, (samples,), holds their numbers of steps; the inputs are then padded
+    to (samples, steps, channels), or joined to (sum of lengths, channels). The target has one entry for each sample, or
+    for each step in the layout of the inputs. Every array with one value for each sample is a field. Arrays of Python
+    objects are refused.
 
-    Args: inputs, target: names of arrays; None: the first of `INPUTS`, of `TARGETS`, that is there.
+    Args: inputs, target: names of arrays; None: the first name in `INPUTS` or `TARGETS` that the file has.
     Raises: OSError; ValueError that names the file, says what was found and what is wanted.
     """
     found = load(path)
     name = _named(path, found, inputs, INPUTS, "inputs")
-    wanted = _named(path, found, target, TARGETS, "target")
-    return _samples(path, {"inputs": name, "target": wanted}, found)
+    target_name = _named(path, found, target, TARGETS, "target")
+    return _samples(path, name, target_name, found)
 
 
 def read_npy(path: Path, target: str | None) -> Samples:
-    """Read two `.npy` files. Args: target: the file with the targets, next to the first one or a whole path."""
+    """Read two `.npy` files, with the inputs and with the targets; see `read_npz` for their shapes.
+
+    Args: target: the file with the targets: a path from the folder of the first file, or any other path.
+    Raises: OSError; ValueError that names the file, says what was found and what is wanted.
+    """
     if target is None:
         raise ValueError(f"{path} holds inputs alone: give the file of the targets, task.target=NAME.npy")
-    other = path.with_name(target) if path.with_name(target).exists() else files.expanded(target)
-    names = {"inputs": path.name, "target": other.name}
-    return _samples(path, names, {path.name: _load_npy(path), other.name: _load_npy(other)})
+    nearby = path.parent / target
+    target_path = nearby if nearby.exists() else files.expanded(target)
+    return _samples(path, path.name, target, {path.name: _load_npy(path), target: _load_npy(target_path)})
 
 
-def _samples(path: Path, names: dict[str, str], found: dict[str, Array]) -> Samples:
-    """Return samples. Args: names: of the arrays with inputs and target. found: all arrays; the others are fields."""
-    name, wanted = names["inputs"], names["target"]
-    values, goal = found[name], found[wanted]
+def _samples(path: Path, name: str, target_name: str, found: dict[str, Array]) -> Samples:
+    """Return samples.
+
+    Args: name, target_name: of the arrays with the inputs and the targets. found: all arrays of the file, by name.
+    Raises: ValueError for inputs, lengths or targets that do not fit together.
+    """
+    values, target = found[name], found[target_name]
     if values.dtype.kind not in "fiub" or values.ndim not in (2, 3):
         raise ValueError(
             f"{path}: {name} is {values.dtype} of shape {values.shape}; wanted: numbers of shape (samples, steps, "
@@ -62,23 +70,26 @@ def _samples(path: Path, names: dict[str, str], found: dict[str, Array]) -> Samp
     values = values.astype(np.float32, copy=False)
     check_finite(values, f"{path}: {name}")
     parts: Any = values
-    goals: Any = goal
+    targets: Any = target
     lengths = found.get(LENGTHS)
     if lengths is not None:
         parts = _cut(path, lengths, values)
-        is_at_steps = goal.shape[:2] == values.shape[:2] and values.ndim == 3
-        goals = [row[: len(part)] for row, part in zip(goal, parts, strict=False)] if is_at_steps else goal
-        if values.ndim == 2 and len(goal) == len(values) != len(parts):
-            goals = np.split(goal, np.cumsum(lengths)[:-1])
-    if goal.ndim < 1 or len(goals) != len(parts):
-        raise ValueError(f"{path}: {name} holds {len(parts):,} samples, and {wanted} has the shape {goal.shape}")
-    fields = {key: one for key, one in found.items() if key not in (name, LENGTHS) and one.shape == (len(parts),)}
+        if values.ndim == 3 and target.shape[:2] == values.shape[:2]:
+            targets = [row[: len(part)] for row, part in zip(target, parts, strict=True)]
+        elif values.ndim == 2 and target.shape[:1] == values.shape[:1] and len(values) != len(parts):
+            targets = np.split(target, np.cumsum(lengths)[:-1])
+    if target.ndim < 1 or len(targets) != len(parts):
+        raise ValueError(f"{path}: {name} holds {len(parts):,} samples, and {target_name} has the shape {target.shape}")
+    fields = {key: each for key, each in found.items() if key not in (name, LENGTHS) and each.shape == (len(parts),)}
     titles = [f"sample {row}" for row in range(len(parts))]
-    return Samples(parts, values.shape[-1], list(goals), fields, titles, str(path))
+    return Samples(parts, values.shape[-1], list(targets), fields, titles, str(path))
 
 
 def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:
-    """Return the samples at their lengths, from padded or joined inputs."""
+    """Return the samples without padding, (steps, channels) each, from padded or joined inputs.
+
+    Raises: ValueError for lengths that do not fit the inputs.
+    """
     is_padded = values.ndim == 3
     most = values.shape[1] if is_padded else len(values)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not ((lengths > 0) & (lengths <= most)).all():
@@ -102,7 +113,11 @@ def load(path: Path) -> dict[str, Array]:
 
 
 def decode_npz(file: BinaryIO, name: str, most: int = files.MOST_DATA_BYTES) -> dict[str, Array]:
-    """Return the arrays of an open `.npz` file. Raises: ValueError with its name, also for more than `most` bytes."""
+    """Return the arrays of an open `.npz` file.
+
+    Args: name: of the file, for messages. most: number of bytes, decompressed, that are read.
+    Raises: ValueError that names the file if it is damaged, is larger, or holds Python objects.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
@@ -120,7 +135,7 @@ def decode_npz(file: BinaryIO, name: str, most: int = files.MOST_DATA_BYTES) -> 
 
 
 def names_of(path: Path) -> list[str]:
-    """Return the names of the arrays of a `.npz` file; none if it cannot be read, which `load` then reports."""
+    """Return the names of the arrays of a `.npz` file. A file that cannot be read has none here; `load` reports it."""
     try:
         with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
@@ -129,6 +144,7 @@ def names_of(path: Path) -> list[str]:
 
 
 def _load_npy(path: Path) -> Array:
+    """Return the array of a `.npy` file. Raises: OSError; ValueError that names the file."""
     try:
         return decode_npy(files.read_bytes(path, files.MOST_DATA_BYTES), path.name)
     except ValueError as error:
@@ -138,25 +154,27 @@ def _load_npy(path: Path) -> Array:
 def decode_npy(content: bytes, name: str) -> Array:
     """Decode a `.npy` file. The size in its header is compared with the data before anything is allocated.
 
-    Raises: ValueError that names it.
+    Args: name: of the file, for messages.
+    Raises: ValueError that names the file if it is damaged or holds Python objects.
     """
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file, max_header_size=_HEADER)
+        shape, _, dtype = read(file, max_header_size=_MOST_HEADER_BYTES)
     except (ValueError, SyntaxError, OverflowError) as error:
         raise ValueError(f"{name}: {printable(' '.join(str(error).split()), _MOST_SHOWN)}") from None
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which could run code; save numbers or texts")
-    expected, there = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
-    if expected != there:
-        raise ValueError(f"{name} says that it holds {expected:,} bytes, and there are {there:,}")
+    expected, actual = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
+    if expected != actual:
+        raise ValueError(f"{name} says that it holds {expected:,} bytes, and there are {actual:,}")
     file.seek(0)
     return np.asarray(np.load(file, allow_pickle=False))
 
 
 def _named(path: Path, found: dict[str, Array], given: str | None, usual: tuple[str, ...], key: str) -> str:
+    """Return the name of an array: the given one, or the first usual one. Raises: ValueError if the file has none."""
     name = given if given is not None else next((name for name in usual if name in found), None)
     if name in found:
         return str(name)

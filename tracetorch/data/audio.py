@@ -1,4 +1,4 @@
-"""Recordings of sound: wav files by a name pattern, as the power in frequency bands."""
+"""Recordings of sound: wav files whose names fit a pattern, as the power in frequency bands."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tracetorch.data.samples import Samples
 
 
 class Bands(NamedTuple):
-    """How a recording becomes frames of band powers.
+    """Settings by which a recording becomes frames of band powers.
 
-    Frames are windows of `window` seconds, evenly spaced from the start to the end of the recording: `frames` of them,
-    so that each recording is stretched to the same number of steps; or, with `hop`, one every `hop` seconds.
-    Bands are triangular filters, evenly spaced on the mel scale, m = 2595·log10(1 + f/700), or gammatone filters of
-    fourth order, evenly spaced on the scale of equivalent rectangular bandwidths; from `low` Hz to half the sample
-    rate. The input is max(0, ½z + ½), where z is the log power, standardized over the recording.
+    A frame is a window of `window` seconds. `frames` of them are spread evenly from the start to the end, so that all
+    recordings have the same number of steps; with `hop`, there is one every `hop` seconds instead. Bands lie between
+    `low` Hz and half the sample rate: triangular filters, evenly spaced on the mel scale, m = 2595·log10(1 + f/700), or
+    gammatone filters of fourth order, evenly spaced on the scale of equivalent rectangular bandwidths. The input is
+    max(0, ½z + ½), where z is the log power, standardized over all frames and bands of the recording.
 
     Source: for mel, O'Shaughnessy (1987), Speech communication: human and machine, Addison-Wesley; for gammatone,
         Glasberg, Moore (1990), doi:10.1016/0378-5955(90)90170-T, and Patterson et al. (1987), An efficient auditory
@@ -34,24 +34,30 @@ class Bands(NamedTuple):
     hop: float | None = None
     window: float = 0.032
     low: float = 50.0
-    sample_rate: int | None = None  # to which recordings are converted; None: theirs, which must then be the same
+    sample_rate: int | None = None  # Hz, to which recordings are converted; None: theirs, which must be the same
 
 
 def mel_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
-    """Return the weights of each frequency bin in each band, (bands, bins). Args: bins: from 0 Hz to rate/2."""
+    """Return the weights of triangular filters, (bands, bins), each with the sum 1.
+
+    Args: rate: samples a second. bins: number of frequencies, from 0 to rate/2. low: frequency where bands begin, Hz.
+    """
     edges = _hertz(np.linspace(_mel(low), _mel(rate / 2), bands + 2))
     frequency = np.linspace(0, rate / 2, bins)
     rising = (frequency - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - frequency) / (edges[2:] - edges[1:-1])[:, None]
     filters = np.maximum(0, np.minimum(rising, falling))
-    # A band narrower than the distance of two bins would be empty: it takes the nearest bin.
+    # A band between two bins would be empty: it gets the nearest bin.
     empty = ~filters.any(axis=1)
     filters[empty, np.abs(frequency - edges[1:-1][empty, None]).argmin(axis=1)] = 1
     return filters / filters.sum(axis=1, keepdims=True)
 
 
 def gammatone_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
-    """Return the power response of fourth-order gammatone filters, (bands, bins), each with the sum 1."""
+    """Return the power response of fourth-order gammatone filters, (bands, bins), each with the sum 1.
+
+    Args: as of `mel_filters`.
+    """
     first, last = 21.4 * np.log10(1 + 0.00437 * np.array([low, rate / 2]))
     centres = (10 ** (np.linspace(first, last, bands + 2)[1:-1] / 21.4) - 1) / 0.00437
     width = 1.019 * 24.7 * (1 + 0.00437 * centres)
@@ -72,7 +78,10 @@ def _hertz(mel: np.ndarray) -> np.ndarray:
 
 
 def band_powers(sound: np.ndarray, rate: float, how: Bands) -> np.ndarray:
-    """Return the input of each band in each frame, (frames, bands), float32; see `Bands`."""
+    """Return the input of each band in each frame, (frames, bands), float32; see `Bands`.
+
+    Args: sound: (samples,). rate: samples a second.
+    """
     length = max(16, round(how.window * rate))
     padded = np.pad(sound, (0, max(0, length - len(sound))))
     last = len(padded) - length
@@ -88,9 +97,10 @@ def band_powers(sound: np.ndarray, rate: float, how: Bands) -> np.ndarray:
 
 
 def read_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    """Return the sound of a wav file, its channels averaged, float32 in [−1, 1], and its sample rate in Hz.
+    """Return the sound of a wav file, (samples,), its channels averaged, and its sample rate in Hz.
 
-    Raises: ValueError that names the file, if it is no wav file, is damaged, or is empty.
+    Returns: float32; files of whole numbers are scaled to [−1, 1].
+    Raises: ValueError that names the file if it is not a wav file, is damaged, is empty, or holds NaN or infinity.
     """
     from scipy.io import wavfile  # noqa: PLC0415
 
@@ -117,22 +127,27 @@ def read_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
 def read_audio(container: Container, pattern: Pattern, target: str = "label", how: Bands | None = None) -> Samples:
     """Read the wav files of a folder or an archive whose names fit a pattern.
 
-    Args: target: the field of the pattern that is the label. how: the features.
-    Raises: OSError; ValueError that says what was found and what is wanted.
+    Args: target: the field of the pattern that is the label. how: None: the defaults of `Bands`.
+    Returns: inputs (recordings, frames, bands), or, with a hop, a list of (steps, bands).
+    Raises: OSError; ValueError for invalid settings, or that says what was found and what is wanted.
     """
     how, path = how or Bands(), container.path
+    _check(how)
     found = pattern.matching(container)
-    inputs, rates = [], dict[int, str]()
+    inputs, rates = [], dict[int, str]()  # names of files by sample rate
     for name, _ in found:
         sound, rate = read_wav(container.read(name), f"{path}: {name}")
         if how.sample_rate is not None and rate != how.sample_rate:
             sound, rate = _resampled(sound, rate, how.sample_rate), how.sample_rate
         rates.setdefault(rate, name)
         if len(rates) > 1:
-            (first, one), (second, other) = rates.items()
+            (first_rate, first_name), _ = rates.items()
             raise ValueError(
-                f"{path}: {one} has {first} samples a second, {other} has {second}: give task.sample_rate={min(rates)}"
+                f"{path}: {first_name} has {first_rate} samples a second, {name} has {rate}: give "
+                f"task.sample_rate={min(rates)}"
             )
+        if rate <= 2 * how.low:
+            raise ValueError(f"{path}: {name} has {rate} samples a second; wanted: more than {2 * how.low:g}")
         inputs.append(band_powers(sound, rate, how))
     fields = columns(fields for _, fields in found)
     names = [name for name, _ in found]
@@ -140,7 +155,17 @@ def read_audio(container: Container, pattern: Pattern, target: str = "label", ho
     return Samples(stacked, how.bands, list(fields[target]), fields, names, str(path), how.hop, is_scaled=True)
 
 
+def _check(how: Bands) -> None:
+    """Raises: ValueError for a setting that is not above 0, and without `frames` and `hop`."""
+    if how.frames is None and how.hop is None:
+        raise ValueError("task.frames=null: give task.hop, the seconds from one step to the next")
+    for key, value in how._asdict().items():
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            raise ValueError(f"task.{key} must be above 0 and finite, got {value:g}")
+
+
 def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Return the sound at another sample rate. Args: rate, wanted: samples a second, of the sound and of the result."""
     from scipy.signal import resample_poly  # noqa: PLC0415
 
     common = math.gcd(rate, wanted)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from tracetorch import files
 MOST_FILES = 1_000_000
 MOST_FILE_BYTES = 256 << 20  # of one recording or image, decompressed
 _CHUNK = 1 << 20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+"""Errors of `zipfile` and its decompressors for damaged archives."""
 
 
 class Container(Protocol):
@@ -45,15 +49,13 @@ def opened(path: Path) -> Iterator[Container]:
 
 
 class Folder:
-    """The regular files below a folder; links to files outside of it, and hidden files, are left out."""
+    """The regular files below a folder, without hidden files and links to files outside of the folder."""
 
     def __init__(self, path: Path):
         self.path = path
-        found = (
-            one for one in path.rglob("*") if not any(part.startswith(".") for part in one.relative_to(path).parts)
-        )
+        found = [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path).as_posix())]
         self.names = sorted(
-            one.relative_to(path).as_posix() for one in found if one.is_file() and not files.leads_out(one, path)
+            file.relative_to(path).as_posix() for file in found if file.is_file() and not files.leads_out(file, path)
         )
 
     def read(self, name: str) -> bytes:
@@ -61,7 +63,7 @@ class Folder:
 
 
 class Archive:
-    """The files of a zip archive."""
+    """The files of a zip archive, without hidden ones. Raises: ValueError for too many files or bytes, or a link."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile):
         self.path, self._archive = path, archive
@@ -89,12 +91,14 @@ class Archive:
             with self._archive.open(entry) as file:
                 while len(body) <= entry.file_size and (part := file.read(_CHUNK)):
                     body += part  # grows with the data, not with the size in the header
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        except _DAMAGE as error:
             raise ValueError(f"{self.path}: {name} is damaged: {error}") from None
         if len(body) != entry.file_size:
-            raise ValueError(f"{self.path}: {name} says that it holds {entry.file_size:,} bytes, and holds others")
+            more = "more" if len(body) > entry.file_size else "fewer"
+            raise ValueError(f"{self.path}: {name} says that it holds {entry.file_size:,} bytes, and holds {more}")
         return bytes(body)
 
 
 def _is_hidden(name: str) -> bool:
+    """Whether a part of a path begins with a dot, or is the folder of metadata that macOS adds to archives."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))

@@ -12,27 +12,28 @@ from tracetorch.printable import printable
 
 MICROSECOND, MILLISECOND = 1e-6, 1e-3
 _BIN_EVENT = 5  # bytes
-_BIN_OVERFLOW_ROW, _BIN_OVERFLOW = 240, 1 << 13  # an event in this row adds so many µs to its time and all later ones
+_BIN_OVERFLOW_ROW, _BIN_OVERFLOW = 240, 1 << 13  # an entry in this row adds 2¹³ µs to the times of all later events
 
 _AEDAT = b"#!AER-DAT"
 _PACKET = struct.Struct("<hhiiiiii")  # type, source, event size, time offset, time overflow, capacity, number, valid
 _POLARITY, _POLARITY_BYTES = 1, 8
-_MOST_HEADER = 1 << 16  # bytes of the lines of text in front
+_MOST_LINE = 1 << 16  # bytes of a line of the header
 
 
 class PixelEvents(NamedTuple):
-    """Events of a camera as they are in a file."""
+    """Events of a camera as a file stores them, (events,) each."""
 
-    times: Array  # of any type of number
-    x: Array
-    y: Array
-    polarity: Array
+    times: Array  # in the unit of the file
+    x: Array  # from 0
+    y: Array  # from 0
+    polarity: Array  # 0 and 1, or −1 and 1
 
 
 def decode_bin(content: bytes, name: str) -> PixelEvents:
-    """Decode the events of N-MNIST: 40 bits each, big endian: x 8, y 8, polarity 1, time 23 bits in µs.
+    """Decode the events of N-MNIST. Each has 40 bits, big endian: x (8), y (8), polarity (1), time in µs (23).
 
-    Raises: ValueError that names the file, if it is cut.
+    Args: name: of the file, for messages.
+    Raises: ValueError that names the file if its size is not a multiple of 5 bytes.
     """
     if len(content) % _BIN_EVENT:
         raise ValueError(
@@ -49,14 +50,16 @@ def decode_bin(content: bytes, name: str) -> PixelEvents:
 def decode_aedat(content: bytes, name: str) -> PixelEvents:
     """Decode the valid polarity events of an AEDAT 3.1 file; packets of other kinds are skipped.
 
-    Raises: ValueError that names the file, if it is another version, is cut, or contradicts itself.
+    Args: name: of the file, for messages.
+    Returns: events in the order of the file, with times in µs.
+    Raises: ValueError that names the file if it has another version, is cut, or contradicts itself.
     """
     if not content.startswith(_AEDAT + b"3."):
         found = printable(content[:20].split(b"\n")[0].decode("latin-1"), 20)
         raise ValueError(f"{name} begins with {found!r}; wanted: an AEDAT 3.1 file, which begins with #!AER-DAT3.1")
     at = 0
     while content[at : at + 1] == b"#":
-        end = content.find(b"\n", at, at + _MOST_HEADER)
+        end = content.find(b"\n", at, at + _MOST_LINE)
         if end < 0:
             raise ValueError(f"{name}: its header does not end")
         at = end + 1

@@ -1,7 +1,7 @@
-"""Recordings of events: spikes, or changes of pixels, each with a time. They stay sparse in memory.
+"""Recordings of events: spikes, or changes of pixels, each with a time. Events stay sparse in memory.
 
 Kinds of files: HDF5 in the layout of SHD and SSC (`data.hdf5`); folders or archives of N-MNIST's `.bin`, DVS-Gesture's
-`.aedat`, or `.npz`, one recording each; one `.npz` with the events of all samples, one sample after another.
+`.aedat`, or `.npz`, with one recording in each file; one `.npz` with all samples, one after another.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ LENGTHS = "lengths"
 STRUCTURED = "events"  # an array with named columns, as tonic has
 ENDINGS = (".bin", ".npz")
 
-MOST_EVENTS = 1 << 30  # 6 bytes each in memory
+MOST_EVENTS = 1 << 30  # 6 to 12 bytes each in memory
 _MOST_CHANNELS = 1 << 24
-_COORDINATE_BITS = 15  # of x and of y, while the size of the sensor is not known
-_LONGEST = 100_000.0  # seconds of a sample; what is longer has another unit
-_EXACT_TO = 16.0  # seconds, up to which float32 holds a time to 1 µs
-_MOST_SHOWN = 100
+_COORDINATE_BITS = 15  # of x and of y, packed into one number until the size of the sensor is known
+_MOST_PIXELS = 1 << _COORDINATE_BITS  # in each direction
+_LONGEST = 100_000.0  # seconds; a longer sample probably has its times in another unit
+_EXACT_TO = 16.0  # seconds; float32 holds a shorter time to 1 µs
+_MOST_SHOWN = 100  # characters in a message
 
 GESTURES = (
     "hand clapping",
@@ -51,25 +52,25 @@ GESTURES = (
     "air guitar",
     "other gestures",
 )
-"""DVS-Gesture's classes, from 1."""
+"""DVS-Gesture's classes, numbered from 1."""
 _GESTURE_FILE = re.compile(r"user(\d+)_(\w+)\.aedat")
 _CUT_GESTURE = re.compile(r"(?:.*/)?user(\d+)_(\w+)/(\d+)\.npy")  # as Tonic provides them
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 
 
 class EventReading(NamedTuple):
-    """How events become samples."""
+    """Settings by which events become samples."""
 
     channels: int | None = None
-    """Number of channels, of events without pixels; None: the largest number that occurs, plus 1; SHD and SSC: 700."""
+    """Number of channels of events without pixels; None: 700 for SHD and SSC, else the largest that occurs, plus 1."""
     size: tuple[int, int] | None = None
-    """Height and width of the sensor; None: N-MNIST's, DVS-Gesture's, or the largest pixel that occurs."""
+    """Height and width of the sensor; None: N-MNIST's, DVS-Gesture's, or up to the largest pixel that occurs."""
     downsample: int = 1
     """Pixels in each direction that become one channel."""
     max_time: float | None = None
-    """Seconds; later events are dropped."""
+    """Seconds; events from this time on are dropped."""
     time_unit: float | None = None
-    """Seconds; None: whole numbers are µs, real numbers are seconds."""
+    """Unit of the times, in seconds; None: 1e-6 (µs) for whole numbers, 1 for real numbers."""
     from_first: bool = False
     """Whether time counts from the first event of a sample, for clocks that do not start with the sample."""
 
@@ -77,8 +78,12 @@ class EventReading(NamedTuple):
 class Collector:
     """Checks the events of one sample after another, and keeps them.
 
-    Times are float32, float64 for samples of more than 16 s; channels are the smallest type that holds them.
-    Channel (polarity·height + y)·width + x is a pixel: an input that `unflatten`s to (2, height, width).
+    Times are float32, or float64 for samples of more than 16 s; channels are uint16, or uint32 if there are more than
+    65,536. The channel of a pixel is (polarity·height + y)·width + x, so that channels `unflatten` to
+    (2, height, width).
+
+    Args: source: the name of the data in messages. how: settings.
+    Raises: ValueError for invalid settings.
     """
 
     def __init__(self, source: str | Path, how: EventReading):
@@ -87,25 +92,31 @@ class Collector:
         for key, value in (("max_time", how.max_time), ("time_unit", how.time_unit)):
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"task.{key} must be above 0 seconds, got {value:g}")
+        if how.size is not None and max(how.size) > _MOST_PIXELS:
+            raise ValueError(f"task.size={list(how.size)}: more than {_MOST_PIXELS:,} in a direction are not read")
         self._source, self._how = str(source), how
         self._kept: list[Events] = []
         self._names: list[str] = []
         self._count = self._sorted = 0
-        self._most: Array = np.zeros(2, dtype=np.int64)  # channel; or y and x
+        self._most: Array = np.zeros(2, dtype=np.int64)  # largest channel and 0; for pixels, largest y and x
         self._is_pixels: bool | None = None
 
     def add(self, name: str, times: Array, units: Array) -> None:
-        """Keep the events of a sample of neurons or frequency bands. Raises: ValueError that names the sample."""
+        """Keep the events of a sample of neurons or frequency bands.
+
+        Args: name: of the sample. times: in the unit of the file. units: channels from 0.
+        Raises: ValueError that names the sample.
+        """
         when, (channels,) = self._checked(name, times, {"channel": units})
         self._keep(name, when, channels.astype(np.uint32), np.array([channels.max(initial=0), 0]), is_pixels=False)
 
     def add_pixels(self, name: str, events: PixelEvents) -> None:
-        """Keep the events of a sample of a camera. Raises: ValueError that names the sample."""
+        """Keep the events of a sample of a camera. Args: name: of the sample. Raises: ValueError that names it."""
         parts = {"x": events.x, "y": events.y, "polarity": _as_polarity(events.polarity)}
         when, (x, y, polarity) = self._checked(name, events.times, parts)
         if polarity.max(initial=0) > 1:
             raise ValueError(f"{self._source}: {name} has the polarity {polarity.max()}; wanted: 0 and 1, or −1 and 1")
-        size = self._how.size or (1 << _COORDINATE_BITS,) * 2
+        size = self._how.size or (_MOST_PIXELS, _MOST_PIXELS)
         for axis, values, limit in (("y", y, size[0]), ("x", x, size[1])):
             if values.max(initial=0) >= limit:
                 raise ValueError(
@@ -117,7 +128,11 @@ class Collector:
         self._keep(name, when, packed.astype(np.uint32), most, is_pixels=True)
 
     def samples(self, target: Sequence[Any], fields: dict[str, Array]) -> Samples:
-        """Return all samples. Raises: ValueError if there are none."""
+        """Return all samples.
+
+        Args: target: one for each sample. fields: columns, (samples,) each.
+        Raises: ValueError if there are no events or too many channels, or for a setting that needs pixels.
+        """
         if not self._kept:
             raise ValueError(f"{self._source} holds no recording")
         if not self._count:
@@ -135,7 +150,7 @@ class Collector:
         if count > _MOST_CHANNELS:
             raise ValueError(f"{self._source} has {count:,} channels; more than {_MOST_CHANNELS:,} are not read")
         smallest = np.uint16 if count <= 1 << 16 else np.uint32
-        for at, (times, channels) in enumerate(self._kept):  # one by one, so that both forms exist of one sample only
+        for at, (times, channels) in enumerate(self._kept):  # one by one: memory holds both forms of one sample only
             found = _channel_of(channels, coarse, self._how.downsample) if self._is_pixels else channels
             self._kept[at] = Events(times, found.astype(smallest))
         remarks = [f"events of {self._sorted:,} samples sorted by time"] if self._sorted else []
@@ -146,13 +161,17 @@ class Collector:
         )
 
     def _checked(self, name: str, times: Array, parts: dict[str, Array]) -> tuple[Array, list[Array]]:
-        """Return the times in seconds, and whole numbers, both in order of time."""
+        """Return the times in seconds, and the other columns as int64, all in order of time.
+
+        Args: parts: columns by name, one value for each event.
+        Raises: ValueError that names the sample.
+        """
         where = f"{self._source}: {name}"
         for key, values in {"time": times, **parts}.items():
             if values.ndim != 1 or values.dtype.kind not in "fiub" or len(values) != len(times):
                 raise ValueError(
-                    f"{where} has {len(times) if times.ndim else 0:,} times, and as {key} {values.dtype} of shape "
-                    f"{values.shape}; wanted: a number for each event"
+                    f"{where} has {times.size:,} times, and its {key} is {values.dtype} of shape {values.shape}; "
+                    "wanted: a number for each event"
                 )
         if not len(times):
             raise ValueError(f"{where} holds no events")
@@ -172,7 +191,7 @@ class Collector:
         if when[-1] > _LONGEST:
             raise ValueError(
                 f"{where} lasts {when[-1]:,.0f} s; give the unit of its times in seconds, such as task.time_unit=1e-6, "
-                "or task.from_first=true if its clock does not start with the sample"
+                "or task.from_first=true if its clock starts before the sample"
             )
         if self._how.max_time is not None:
             stop = int(np.searchsorted(when, self._how.max_time))
@@ -180,6 +199,7 @@ class Collector:
         return when, found
 
     def _keep(self, name: str, when: Array, channels: Array, most: Array, *, is_pixels: bool) -> None:
+        """Keep checked events. Args: channels: uint32; pixels are packed. most: as `_most`, of this sample."""
         if self._is_pixels not in (None, is_pixels):
             raise ValueError(f"{self._source}: {name} and {self._names[0]} do not both have pixels")
         limit = self._how.channels
@@ -191,7 +211,7 @@ class Collector:
         self._count += len(when)
         if self._count > MOST_EVENTS:
             raise ValueError(
-                f"{self._source} holds more than {MOST_EVENTS:,} events; cut the samples, such as with task.max_time=1"
+                f"{self._source} holds more than {MOST_EVENTS:,} events; cut the samples, for example task.max_time=1"
             )
         self._is_pixels, self._most = is_pixels, np.maximum(self._most, most)
         is_short = not len(when) or when[-1] < _EXACT_TO
@@ -200,7 +220,8 @@ class Collector:
 
 
 def _whole(values: Array, what: str) -> Array:
-    with np.errstate(invalid="ignore"):  # NaN is no whole number either
+    """Return the values as int64. Raises: ValueError with the name `what` for fractions and negative numbers."""
+    with np.errstate(invalid="ignore"):  # NaN fails the comparison below
         whole = values.astype(np.int64)
     if values.dtype.kind == "f" and not (whole == values).all():
         raise ValueError(f"{what} holds {values[whole != values][0]}; wanted: whole numbers")
@@ -210,13 +231,14 @@ def _whole(values: Array, what: str) -> Array:
 
 
 def _as_polarity(values: Array) -> Array:
-    """−1 and 1 as 0 and 1."""
+    """Return polarities with 0 in place of −1."""
     return np.where(values == -1, 0, values) if values.dtype.kind in "if" else values
 
 
 def _channel_of(packed: Array, size: tuple[int, int], downsample: int) -> Array:
-    most = (1 << _COORDINATE_BITS) - 1
-    y, x = (packed >> _COORDINATE_BITS & most) // downsample, (packed & most) // downsample
+    """Return the channels of packed pixels. Args: size: height and width of the sensor, downsampled."""
+    mask = _MOST_PIXELS - 1
+    y, x = (packed >> _COORDINATE_BITS & mask) // downsample, (packed & mask) // downsample
     return ((packed >> 2 * _COORDINATE_BITS) * size[0] + y) * size[1] + x
 
 
@@ -224,12 +246,15 @@ def _channel_of(packed: Array, size: tuple[int, int], downsample: int) -> Array:
 
 
 def read_bins(container: Container, pattern: Pattern, target: str, how: EventReading) -> Samples:
-    """Read N-MNIST's files. Args, Raises: as `read_recordings`."""
+    """Read N-MNIST's `.bin` files. Args, Raises: as `read_recordings`."""
     return _by_pattern(container, pattern, target, how._replace(size=how.size or (34, 34)), _add_bin)
 
 
 def read_recordings(container: Container, pattern: Pattern, target: str, how: EventReading) -> Samples:
-    """Read `.npz` files with one recording each: arrays t and x, y, p, or times and units, by name (see `TIMES`, …).
+    """Read `.npz` files with one recording each.
+
+    Arrays: the times; x, y and p of pixels, or units; or an array `events` with these columns. `TIMES`, `COLUMNS`,
+    `ROWS`, `POLARITIES` and `UNITS` list their usual names.
 
     Args: target: the field of the pattern that is the label.
     Raises: OSError; ValueError that names the file, says what was found and what is wanted.
@@ -265,21 +290,21 @@ def _add_npz(collector: Collector, name: str, content: bytes, where: str) -> Non
 
 
 def _add(collector: Collector, name: str, times: Array, found: dict[str, Array], where: str) -> None:
-    """Add a sample: with pixels if there are x and y; else its channels are the units, or x."""
+    """Add a sample of pixels if it has x and y; if not, its channels are the units, or x."""
     x, y, p = (_first(found, names) for names in (COLUMNS, ROWS, POLARITIES))
     if x is not None and y is not None:
-        collector.add_pixels(name, PixelEvents(times, x, y, np.zeros(len(x), np.int64) if p is None else p))
+        collector.add_pixels(name, PixelEvents(times, x, y, np.zeros(x.shape, np.int64) if p is None else p))
         return
     units = _first(found, UNITS)
     units = x if units is None else units
     if units is None:
         held = printable(", ".join(found), _MOST_SHOWN)
-        raise ValueError(f"{where} holds {held}; wanted: with the times x, y and p of pixels, or units")
+        raise ValueError(f"{where} holds {held}; wanted: besides the times, x, y and p of pixels, or units")
     collector.add(name, times, units)
 
 
 def _by_column(found: dict[str, Array]) -> dict[str, Array]:
-    """Return the columns of an array `events` with named columns next to the other arrays."""
+    """Return the arrays; a structured array `events` is replaced by its columns."""
     table = found.get(STRUCTURED)
     if table is None or table.dtype.names is None:
         return found
@@ -298,15 +323,15 @@ def _first(found: dict[str, Array], names: tuple[str, ...]) -> Array | None:
 def are_events(names: Sequence[str]) -> bool:
     """Whether arrays of these names in one `.npz` are the events of several samples."""
     known = {*names}
-    has_times = bool(known & {*TIMES}) or STRUCTURED in known
-    return has_times and LENGTHS in known and bool(known & {*LABELS})
+    has_events = STRUCTURED in known or bool(known & {*TIMES} and known & {*UNITS, *COLUMNS})
+    return has_events and LENGTHS in known and bool(known & {*LABELS})
 
 
 def read_joined(path: Path, found: dict[str, Array], how: EventReading, target: str | None = None) -> Samples:
-    """Read the events of all samples, one sample after another.
+    """Read the events of all samples, joined in one file, one sample after another.
 
-    Arrays: times and units, or t, x, y and p; `lengths`, the number of events of each sample; `labels`. Every other
-    array with one value for each sample is a field.
+    Arrays: those of `read_recordings`; `lengths`, the number of events of each sample; `labels`. Every array with one
+    value for each sample is a field.
 
     Args: found: the arrays by name. target: the array with the labels; None: the first of `LABELS`.
     Raises: ValueError that names the file, says what was found and what is wanted.
@@ -320,7 +345,7 @@ def read_joined(path: Path, found: dict[str, Array], how: EventReading, target: 
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not len(lengths) or lengths.min() < 0:
         raise ValueError(
             f"{path}: {LENGTHS} is {lengths.dtype} of shape {lengths.shape}; wanted: the number of events of each "
-            "sample, from 0"
+            "sample, from 1"
         )
     if times.ndim != 1 or (lengths > len(times)).any() or int(lengths.sum()) != len(times):
         total = int(lengths.astype(np.float64).sum())
@@ -353,11 +378,11 @@ def are_gestures(names: Sequence[str]) -> bool:
 def read_gestures(container: Container, how: EventReading) -> Samples:
     """Read DVS-Gesture: user*_*.aedat, cut into samples by the intervals in user*_*_labels.csv.
 
-    If trials_to_train.txt and trials_to_test.txt are there, only the recordings in them are read, and the field
-    `split` says which list names them. Other fields: user, light, label (the class's number).
+    If trials_to_train.txt and trials_to_test.txt exist, only the recordings that they list are read, and the field
+    `split` names the list, "train" or "test". Other fields: user, light, label (the number of the class, from 1).
 
-    Recordings that are cut already, user*_*/<class from 0>.npy with the columns x, y, polarity and time in ms, are read
-    too.
+    The other layout is a file for each gesture, user*_*/<class from 0>.npy, with the columns x, y, polarity and time in
+    ms.
 
     Raises: OSError; ValueError that names the file, says what was found and what is wanted.
     """
@@ -386,11 +411,12 @@ def read_gestures(container: Container, how: EventReading) -> Samples:
             part = PixelEvents(events.times[first:last] - start, *(column[first:last] for column in events[1:]))
             collector.add_pixels(f"{name}, {start / 1e6:g} to {stop / 1e6:g} s", part)
             user, light = recordings[name].groups()
-            rows.append({"label": str(label), "user": user, "light": light} | _as_row(split_of, name))
+            rows.append({"label": str(label), "user": user, "light": light} | _split_field(split_of, name))
     return _named_gestures(collector, rows)
 
 
 def _cut_gestures(container: Container, how: EventReading) -> Samples:
+    """Read the layout with a file for each gesture. Raises: ValueError that names the file."""
     collector, rows = Collector(container.path, how._replace(time_unit=how.time_unit or MILLISECOND)), []
     for name in container.names:
         if not (found := _CUT_GESTURE.fullmatch(name)):
@@ -409,16 +435,17 @@ def _cut_gestures(container: Container, how: EventReading) -> Samples:
 
 
 def _named_gestures(collector: Collector, rows: list[dict[str, str]]) -> Samples:
+    """Return the samples with the names of their classes as targets. Args: rows: the fields of each sample."""
     fields = columns(rows)
     return collector.samples([GESTURES[label - 1] for label in fields["label"]], fields)
 
 
-def _as_row(split_of: dict[str, str], name: str) -> dict[str, str]:
+def _split_field(split_of: dict[str, str], name: str) -> dict[str, str]:
     return {"split": split_of[name]} if split_of else {}
 
 
 def _trials(container: Container, by_name: dict[str, str]) -> dict[str, str]:
-    """Return the split of each recording that a list names; {} unless both lists are there."""
+    """Return the split of each recording that a list names; {} unless both lists exist. Raises: ValueError."""
     if not all(name in by_name for name in _LISTS.values()):
         return {}
     found: dict[str, str] = {}
@@ -435,7 +462,7 @@ def _text(container: Container, name: str) -> str:
 
 
 def _intervals(content: bytes, where: str) -> list[tuple[int, int, int]]:
-    """Return class, start and end in µs of each line."""
+    """Return class, start and end in µs of each line. Raises: ValueError that names the file and the line."""
     lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"))))
     if not lines or [name.strip() for name in lines[0]] != ["class", "startTime_usec", "endTime_usec"]:
         found = printable(",".join(lines[0]) if lines else "", 60)

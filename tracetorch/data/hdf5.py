@@ -19,21 +19,22 @@ from tracetorch.printable import printable
 
 CHANNELS = 700  # of SHD and SSC
 _MOST_BYTES = 1 << 28  # of an array with a value for each sample
-_MOST_COLLECTIONS = 1 << 10  # of a heap that are remembered
+_MOST_COLLECTIONS = 1 << 10  # of a heap, kept in memory
 _ADDRESS_BYTES = 8
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")])
 _OBJECT = struct.Struct("<HHIQ")  # number, references to it, unused, size
 _LAYOUT = "spikes/times and spikes/units, with the events of each sample, and labels"
-_MOST_SHOWN = 80
+_MOST_SHOWN = 80  # characters in a message
 
 
 def read_hdf5(path: Path, how: EventReading) -> Samples:
-    """Read an HDF5 file: spikes/times and spikes/units, a list of numbers for each sample; labels; optionally
-    extra/keys, the names of the labels, and extra/speaker and further arrays of extra/, which become fields.
+    """Read an HDF5 file in the layout of SHD and SSC.
 
-    Links to other files, and data that lie in other files, are refused.
+    Data sets: spikes/times and spikes/units, a list of numbers for each sample; labels; optionally extra/keys, the
+    names of the labels. Further data sets of extra/ with one value for each sample are fields. Links, and data that lie
+    in other files, are refused.
 
-    Raises: OSError; ImportError without h5py; ValueError that names the file, says what was found and is wanted.
+    Raises: OSError; ImportError without h5py; ValueError that names the file, says what was found and what is wanted.
     """
     try:
         import h5py  # noqa: PLC0415
@@ -53,7 +54,7 @@ def read_hdf5(path: Path, how: EventReading) -> Samples:
             ArithmeticError,
             zlib.error,
         ) as error:
-            if str(error).startswith(f"{path}"):  # not from HDF5
+            if str(error).startswith(f"{path}"):  # an error of this module, not of h5py
                 raise
             why = printable(" ".join(str(error).split()), 120) or type(error).__name__
             raise ValueError(f"{path} is not an HDF5 file that can be read: {why}") from None
@@ -94,7 +95,10 @@ def _read(h5py: Any, opened: Any, file: BinaryIO, path: Path, how: EventReading)
 
 
 def _named(h5py: Any, numbers: Array, keys: Any, file: BinaryIO, path: Path) -> list[Any]:
-    """Return the label of each sample by name, if the file has names for all of them."""
+    """Return the name of each sample's label, or its number if the file has no names.
+
+    Raises: ValueError for a label without a name.
+    """
     if keys is None:
         return list(numbers)
     if keys.ndim != 1 or keys.dtype.kind not in "SO" or not 0 < keys.shape[0] * keys.dtype.itemsize <= _MOST_BYTES:
@@ -113,13 +117,14 @@ def _named(h5py: Any, numbers: Array, keys: Any, file: BinaryIO, path: Path) -> 
 
 
 def _group(h5py: Any, opened: Any, name: str, path: Path) -> Any:
+    """Return a group; None if the file has none of this name. Raises: ValueError for a link."""
     _refuse_links(h5py, opened, name, path)
     found = opened.get(name)
     return found if isinstance(found, h5py.Group) else None
 
 
 def _dataset(h5py: Any, opened: Any, name: str, path: Path) -> Any:
-    """Return a dataset whose data lie in the file itself."""
+    """Return a dataset. Raises: ValueError if it is missing, is too large, or has its data in another file."""
     _refuse_links(h5py, opened, name, path)
     found = opened.get(name)
     if not isinstance(found, h5py.Dataset):
@@ -152,7 +157,7 @@ class _Lists:
         self._name, self._dtype, self._file, self._path = dataset.name.strip("/"), dtype, file, path
         self._size = file.seek(0, 2)
         if dataset.file.id.get_create_plist().get_sizes()[0] != _ADDRESS_BYTES or dataset.file.userblock_size:
-            raise OSError("its addresses are not of the usual kind")
+            raise OSError("its addresses do not have 8 bytes, or it begins with a block of other data")
         self._references = np.zeros(dataset.shape[0], dtype=_REFERENCE)
         for first, raw in _stored(h5py, dataset, file, self._size):
             part = np.frombuffer(raw, dtype=_REFERENCE, count=len(raw) // _REFERENCE.itemsize)
@@ -209,7 +214,10 @@ class _Lists:
 
 
 def _stored(h5py: Any, lists: Any, file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the first row and the references of each chunk, with its filters undone. Raises: OSError for others."""
+    """Yield the first row of each chunk, and its references after decompression.
+
+    Raises: OSError for another layout, another filter than gzip, shuffle and Fletcher-32, or a chunk beyond the end.
+    """
     itemsize = _REFERENCE.itemsize
     settings = lists.id.get_create_plist()
     if lists.chunks is None:
@@ -225,7 +233,7 @@ def _stored(h5py: Any, lists: Any, file: BinaryIO, size: int) -> Iterator[tuple[
     for at in range(lists.id.get_num_chunks()):
         where = lists.id.get_chunk_info(at)
         if where.byte_offset + where.size > size:
-            raise OSError("a chunk lies behind the end of the file")
+            raise OSError("a chunk lies beyond the end of the file")
         file.seek(where.byte_offset)
         raw = file.read(where.size)
         for number, kind in reversed([*enumerate(filters)]):

@@ -1,4 +1,4 @@
-"""Images of a folder or of an archive, by a name pattern; decoded by Pillow."""
+"""Images of a folder or of an archive, whose names fit a pattern; decoded by Pillow."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def read_images(
 
     Args:
         target: the field of the pattern that is the label.
-        size: height and width, to which images are scaled; None: theirs, which must then be the same.
-        grey: whether colours are dropped; else a colour image has three channels for each pixel.
-    Returns: inputs (images, pixels·channels), pixel by pixel from the top left.
+        size: height and width, to which images are scaled; None: theirs, which must be the same.
+        grey: whether colours are dropped. If not, a colour image has three channels for each pixel.
+    Returns: inputs (images, pixels·channels), float32, pixel by pixel from the top left.
     Raises: OSError; ValueError that says what was found and what is wanted.
     """
     found, path = pattern.matching(container), container.path
@@ -52,7 +52,7 @@ def read_images(
 
 
 def _decoded(content: bytes, name: str, size: tuple[int, int] | None, grey: bool) -> Array:
-    """Return brightness (height, width, 1 or 3), float32 from 0 to 1."""
+    """Return brightness (height, width, 1 or 3), float32 from 0 to 1. Raises: ValueError that names the file."""
     from PIL import Image  # noqa: PLC0415
 
     try:

@@ -11,17 +11,18 @@ from tracetorch.data.container import Container
 from tracetorch.printable import printable
 
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+_MOST_DIGITS = 18  # of a whole number that fits into int64
 
 
 class Pattern:
     """A pattern of file names, with a field for each part in braces.
 
     A field takes one or more characters other than "/", as few as possible. A field that occurs twice must have the
-    same text both times.
+    same text both times. The text after the last field, such as ".wav", fits in upper and lower case.
 
-    Args: text: such as "{label}_{speaker}_{index}.wav", or "{label}/{name}.png" for a folder for each class. A pattern
-        without "/" is compared with the last part of a path, else with as many parts as it has.
-    Raises: ValueError without any field.
+    Args: text: for example "{label}_{speaker}_{index}.wav", or "{label}/{name}.png" for a folder for each class. It is
+        compared with the last parts of a path, as many as it has itself.
+    Raises: ValueError if it has no field.
     Example:
         >>> Pattern("{label}_{speaker}_{index}.wav").match("recordings/7_lucas_3.wav")
         {'label': '7', 'speaker': 'lucas', 'index': '3'}
@@ -39,16 +40,15 @@ class Pattern:
             end = found.end()
         self.text, self.names = text, list(dict.fromkeys(names))
         self._depth = text.count("/") + 1
-        self._compiled = re.compile("".join(pieces) + re.escape(text[end:]))
+        self._compiled = re.compile(f"{''.join(pieces)}(?i:{re.escape(text[end:])})")
 
     def matching(self, container: Container) -> list[tuple[str, dict[str, str]]]:
         """Return the files of a container that fit, each with its fields. Raises: ValueError if none fits."""
         found = [(name, fields) for name in container.names if (fields := self.match(name)) is not None]
         if not found:
-            first = next(iter(container.names), None)
-            there = f"such as {printable(first, 60)}" if first else "it is empty"
+            held = f"the first is {printable(container.names[0], 60)}" if container.names else "it is empty"
             raise ValueError(
-                f"{container.path}: none of {len(container.names):,} files fits task.pattern={self.text}; {there}"
+                f"{container.path}: none of {len(container.names):,} files fits task.pattern={self.text}; {held}"
             )
         return found
 
@@ -59,14 +59,11 @@ class Pattern:
 
 
 def columns(rows: Iterable[dict[str, str]]) -> dict[str, np.ndarray]:
-    """Return the fields of all samples as columns; a column of whole numbers is int64, any other one is text."""
+    """Return the fields of all samples as columns, (samples,) each: int64 if all are whole numbers, else text."""
     rows = list(rows)
     found: dict[str, np.ndarray] = {}
     for name in rows[0] if rows else ():
         texts = [row[name] for row in rows]
-        is_whole = all(text.isascii() and text.isdecimal() and len(text) < _DIGITS for text in texts)
+        is_whole = all(text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS for text in texts)
         found[name] = np.array([int(text) for text in texts]) if is_whole else np.array(texts)
     return found
-
-
-_DIGITS = 18  # of a whole number that fits into int64

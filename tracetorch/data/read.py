@@ -1,7 +1,8 @@
-"""Which reader takes a path: by its ending, or by what a folder or an archive holds."""
+"""The choice of a reader: by the ending of a path, or by the files in a folder or an archive."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -26,33 +27,41 @@ KNOWN = ".npz, .npy, .csv, .tsv or .h5; a folder or .zip of .wav files, images o
 
 
 class Reading(NamedTuple):
-    """How a path is read: the arguments of the readers. What a reader does not need has no effect."""
+    """The arguments of all readers. An argument that a reader does not take has no effect on it."""
 
     pattern: str | None = None
+    """Pattern of file names in a folder or archive; None: a folder for each class. See `data.pattern.Pattern`."""
     inputs: str | tuple[str, ...] | None = None
+    """Names of arrays or columns; None: usual names."""
     target: str | tuple[str, ...] | None = None
+    """Names of arrays, columns or fields, or of a `.npy` file; None: usual names."""
     sample: str | None = None
+    """Column of a table; see `data.tables.read_table`, also for `time`, `rows` and `fields`."""
     time: str | None = None
     rows: Rows = "auto"
     fields: tuple[str, ...] = ()
     bands: Bands = Bands()
+    """Of sound."""
     size: tuple[int, int] | None = None
+    """Height and width of images; see `data.images.read_images`, also for `grey`."""
     grey: bool = False
     events: EventReading = EventReading()
+    """Of events."""
 
 
 def read(path: str | Path, how: Reading | None = None) -> Samples:
-    """Read a data set; a file's ending, or the endings in a folder or an archive, say what it is.
+    """Read a data set. The reader follows from the ending of the file, or of the files in a folder or an archive.
 
+    Args: path: "~" is the home folder. how: None: the defaults of `Reading`.
     Raises: OSError; ImportError for a missing library; ValueError that names the file and says what is wanted.
     """
     how, path = how or Reading(), files.expanded(path)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  # unlike Path.exists, False for a name that is too long
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     match path.suffix.lower():
         case ".npz" if events.are_events(names_of(path)):
             return events.read_joined(path, load(path), how.events, _one(how.target, "target"))
-        case ".h5" | ".hdf5":
+        case suffix if suffix in HDF5:
             return read_hdf5(path, how.events)
         case ".npz":
             return read_npz(path, _one(how.inputs, "inputs"), _one(how.target, "target"))
@@ -68,14 +77,17 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
 
 
 def _read_files(container: Container, how: Reading) -> Samples:
-    """Read the files in a folder or an archive, of the kind that occurs most often."""
+    """Read the files in a folder or an archive, with the ending of the pattern, or else the most frequent one.
+
+    Raises: OSError; ValueError that names the folder or archive.
+    """
     if how.pattern is None and events.are_gestures(container.names):
         return events.read_gestures(container, how.events)
     path, known = container.path, (*SOUNDS, *IMAGES, *events.ENDINGS)
     endings = Counter(PurePath(name).suffix.lower() for name in container.names)
     ending = PurePath(how.pattern).suffix.lower() if how.pattern else ""
     if ending and ending not in endings:
-        Pattern(str(how.pattern)).matching(container)  # raises, for nothing fits
+        Pattern(str(how.pattern)).matching(container)  # raises ValueError unless the ending is a field
     ending = ending or next((end for end, _ in endings.most_common() if end in known), "")
     if ending not in known and ".npy" in endings:
         raise ValueError(
@@ -85,7 +97,7 @@ def _read_files(container: Container, how: Reading) -> Samples:
         held = ", ".join(f"{count:,} {end or 'without ending'}" for end, count in endings.most_common(4)) or "no file"
         raise ValueError(f"{path} holds {printable(held, 100)}; wanted: {KNOWN}")
     if how.pattern is None and not any("/" in name.strip("/") for name in container.names):
-        example = printable(container.names[0], 60)
+        example = printable(next(name for name in container.names if name.lower().endswith(ending)), 60)
         raise ValueError(
             f"{path}: what is the label of {example}? Give task.pattern=…, such as '{{label}}_{{index}}{ending}'"
         )
@@ -102,13 +114,14 @@ def _read_files(container: Container, how: Reading) -> Samples:
 
 
 def _usual_pattern(container: Container, ending: str) -> str:
-    """A folder for each class; in folders train and test, as in N-MNIST's archives, if there are both."""
+    """Return the pattern of a folder for each class, inside of folders train and test if both exist, as in N-MNIST."""
     fitting = [name.split("/") for name in container.names if name.lower().endswith(ending)]
     above = {parts[-3].lower() for parts in fitting if len(parts) > 2}
     return f"{'{split}/' if {'train', 'test'} <= above else ''}{{label}}/{{name}}{ending}"
 
 
 def _one(names: str | tuple[str, ...] | None, key: str) -> str | None:
+    """Return the only name. Raises: ValueError for several."""
     if names is None or isinstance(names, str):
         return names
     if len(names) != 1:

@@ -1,4 +1,4 @@
-"""Samples as the readers give them: inputs, targets, and the fields by which they are split."""
+"""Samples as the readers return them: inputs, targets, and the fields by which they can be split."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ class Samples:
     fields: dict[str, Array]
     """Columns of strings or numbers, (samples,) each, by which samples can be split; may be empty."""
     names: Sequence[str]
-    """What messages call a sample: its file, or its row."""
+    """The name of each sample in messages: its file, or its row."""
     source: str
-    """What messages call the data: their path."""
+    """The name of the data in messages: their path."""
     dt: float | None = None
     """Seconds from one step of the arrays to the next; None if unknown."""
     image: tuple[int, int] | None = None
     """Height and width, if a sample or a step is an image of one channel; None if not."""
     is_scaled: bool = False
-    """Whether the inputs have a scale that networks can take, such as brightness from 0 to 1."""
+    """Whether the inputs need no normalization, for example brightness from 0 to 1."""
     remark: str = ""
-    """What a reader changed, in a few words."""
+    """A note of the reader: what it changed, or a setting that may be missing."""
 
     def __len__(self) -> int:
         return len(self.inputs)
 
 
 def check_finite(values: Array, what: str) -> None:
-    """Raises: ValueError that names the first value that is not finite."""
+    """Raises: ValueError that names the first value that is not finite. Args: what: the name of the array."""
     is_finite = np.isfinite(values)
     if not is_finite.all():
         at = tuple(int(index) for index in np.argwhere(~is_finite)[0])

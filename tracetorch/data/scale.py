@@ -1,4 +1,4 @@
-"""Scaling of input channels, learned on training samples alone."""
+"""Scaling of the channels of inputs or targets, learned from training samples alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Method = Literal["none", "standard", "range"]
 
 
 class Scale(NamedTuple):
-    """x → (x − shift)·factor for each channel."""
+    """The map x → (x − shift)·factor of each channel."""
 
     shift: Array  # (channels,), float32
     factor: Array  # (channels,), float32
@@ -28,8 +28,8 @@ class Scale(NamedTuple):
 def fit(method: Method, samples: Iterable[Array], channels: int) -> Scale:
     """Learn a scale from samples, (steps, channels) or (channels,) each.
 
-    Args: method: "standard": mean 0 and standard deviation 1; "range": from 0 to 1; "none": as they are.
-    Returns: the scale; the factor of a channel that never changes is 1.
+    Args: method: "standard": mean 0 and standard deviation 1; "range": from 0 to 1, clipped; "none": no scaling.
+    Returns: the scale; a channel that never changes has the factor 1. Without samples, the scale changes nothing.
     """
     if method == "none":
         return Scale(np.zeros(channels, np.float32), np.ones(channels, np.float32), False)

@@ -15,9 +15,9 @@ from tracetorch.data.samples import Array, Samples
 from tracetorch.printable import printable
 
 Rows = Literal["auto", "samples", "steps"]
-TIMES = ("time", "t", "step", "seconds")
+TIME_COLUMNS = ("time", "t", "step", "seconds")
 SAMPLE_COLUMNS = ("sample", "sequence", "trial", "recording")
-_MOST_SHOWN = 100
+_MOST_SHOWN = 100  # characters in a message
 
 
 def read_table(
@@ -32,50 +32,58 @@ def read_table(
 ) -> Samples:
     """Read a table with a line of column names.
 
-    With a row for each sample, its inputs are the rates or currents of a steady input. With a row for each step,
-    samples are the rows with the same value in the column `sample`, ordered by the column `time` if there is one;
-    without `sample`, the table is one recording.
+    A row is a sample, with the rates or currents of a steady input; or it is a time step. The steps of a sample are the
+    rows with the same value in the column `sample`, in the order of the column `time` if there is one. Without
+    `sample`, the table is one recording. The step length dt is the median difference of times in a column time, t or
+    seconds, in seconds. Columns that are neither inputs nor targets are fields; so is a single target.
 
     Args:
-        inputs: columns; None: all columns of numbers that are nothing else.
-        target: columns; None: the first of `TARGETS` that is there.
-        sample, time: columns; None: the first of `SAMPLE_COLUMNS`, of `TIMES`, that is there.
-        fields: columns that are no inputs; an unnamed column, such as pandas writes, is none either.
+        inputs: columns; None: all columns of numbers without another role.
+        target: columns; None: the first of `TARGETS` in the table.
+        sample, time: columns; None: the first of `SAMPLE_COLUMNS` and of `TIME_COLUMNS` in the table.
+        fields: columns of numbers that are not inputs. A column without a name, such as pandas' index, is not one
+            either.
         rows: "samples" or "steps"; "auto": steps if there is a column `sample` or `time`.
-    Raises: OSError; ImportError without pandas; ValueError that names the file, says what was found and is wanted.
+    Raises: OSError; ImportError without pandas; ValueError that names the file, says what was found and what is wanted.
     """
     table = _load(path)
     columns = list(map(str, table.columns))
     sample = _column(path, columns, sample, SAMPLE_COLUMNS, "sample")
-    time = _column(path, columns, time, TIMES, "time")
+    time = _column(path, columns, time, TIME_COLUMNS, "time")
     first_target = None if target else _column(path, columns, None, TARGETS, "target")
-    goals = list(target or ([first_target] if first_target else []))
-    if not goals:
+    targets = list(target or ([first_target] if first_target else []))
+    if not targets:
         raise ValueError(
             f"{path} has the columns {_listed(columns)}, and none of {', '.join(TARGETS)}: give task.target=NAME"
         )
-    used = {*goals, sample, time, *fields, *(name for name in columns if name.startswith("Unnamed:"))}
+    used = {*targets, sample, time, *fields, *(name for name in columns if name.startswith("Unnamed:"))}
     chosen = list(inputs or [name for name in columns if name not in used and table[name].dtype.kind in "fiub"])
-    for key, names in (("target", goals), ("inputs", chosen)):
+    for key, names in (("target", targets), ("inputs", chosen)):
         for name in names:
             _column(path, columns, name, (), key)
     if not chosen:
         raise ValueError(f"{path} has the columns {_listed(columns)}, and no column of numbers that can be an input")
     values = _numbers(path, table, chosen)
-    goal = [table[name].to_numpy() for name in goals]
-    if len(goals) > 1 and any(column.dtype.kind not in "fiub" for column in goal):
+    goals = [table[name].to_numpy() for name in targets]
+    if len(goals) > 1 and any(column.dtype.kind not in "fiub" for column in goals):
         raise ValueError(f"{path}: of several target columns, each must hold numbers")
-    aim = np.stack([column.astype(np.float32) for column in goal], axis=1) if len(goals) > 1 else _plain(goal[0])
-    others = {name: _plain(table[name].to_numpy()) for name in columns if name not in (*goals, *chosen)}
+    goal = _plain(goals[0]) if len(goals) == 1 else np.stack([each.astype(np.float32) for each in goals], axis=1)
+    kept = [name for name in columns if name in (sample, time) or name not in (*targets, *chosen)]
+    others = {name: _plain(table[name].to_numpy()) for name in kept}
+    others |= {targets[0]: goal} if len(goals) == 1 else {}
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
     names = [f"line {row + 2}" for row in range(len(values))]
-    lines = Samples(values, len(chosen), aim, others | ({goals[0]: aim} if len(goals) == 1 else {}), names, str(path))
+    lines = Samples(values, len(chosen), goal, others, names, str(path))
     return _by_sample(lines, sample, time) if is_steps else lines
 
 
 def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
-    """Join the rows of each sample, in order of time. Args: sample, time: columns."""
-    path, values, aim, others = lines.source, np.asarray(lines.inputs), np.asarray(lines.target), lines.fields
+    """Join the rows of each sample, in order of time.
+
+    Args: lines: one sample for each row. sample, time: names of columns, or None.
+    Raises: ValueError for times that are not numbers, or that occur twice in a sample.
+    """
+    path, values, goal, others = lines.source, np.asarray(lines.inputs), np.asarray(lines.target), lines.fields
     key = np.zeros(len(values), dtype=int) if sample is None else others[sample]
     when = None if time is None else others[time]
     if when is not None and (when.dtype.kind not in "fiu" or not np.isfinite(when.astype(float)).all()):
@@ -91,11 +99,10 @@ def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
                 where = "" if sample is None else f" of {sample}={key[part[0]]}"
                 hint = "" if sample is not None else "; if the table holds several samples, give task.sample=NAME"
                 raise ValueError(f"{path}: {time}={twice:g} occurs twice{where}{hint}")
-    # A column with one value in all rows of a sample is a field of the sample; so is its target.
-    aims: list[Any] = [aim[part] for part in parts]
-    is_text = aim.dtype.kind not in "f"
-    if sample is not None and is_text and all((goal == goal[0]).all() for goal in aims):
-        aims = [goal[0] for goal in aims]
+    # A target with one value in all rows of each sample is that of the sample; another column of this kind is a field.
+    goals: list[Any] = [goal[part] for part in parts]
+    if sample is not None and all((rows == rows[0]).all() for rows in goals):
+        goals = [rows[0] for rows in goals]
     fields = {
         name: np.array([column[part[0]] for part in parts])
         for name, column in others.items()
@@ -104,17 +111,18 @@ def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
     gaps = np.concatenate([np.diff(when[part].astype(float)) for part in parts]) if when is not None else np.zeros(0)
     dt = float(np.median(gaps)) if time in ("time", "t", "seconds") and len(gaps) else None
     titles = [Path(path).name if sample is None else f"{sample}={name}" for name in names]
-    return Samples([values[part] for part in parts], values.shape[1], aims, fields, titles, path, dt)
+    return Samples([values[part] for part in parts], values.shape[1], goals, fields, titles, path, dt)
 
 
 def _load(path: Path) -> Any:
+    """Return the table as a data frame. Raises: as `read_table`."""
     try:
         import pandas  # noqa: PLC0415
     except ImportError:
         raise ImportError("tables are read by pandas: pip install pandas") from None
     content = files.read_bytes(path, files.MOST_DATA_BYTES)
     head = content.partition(b"\n")[0]
-    separator = "\t" if path.suffix == ".tsv" else ";" if b";" in head and b"," not in head else ","
+    separator = "\t" if path.suffix.lower() == ".tsv" else ";" if b";" in head and b"," not in head else ","
     try:
         table = pandas.read_csv(io.BytesIO(content), sep=separator, skipinitialspace=True)
     except (ValueError, OverflowError, pandas.errors.ParserError) as error:
@@ -125,15 +133,16 @@ def _load(path: Path) -> Any:
 
 
 def _numbers(path: Path, table: Any, chosen: list[str]) -> Array:
+    """Return the chosen columns, (rows, columns), float32. Raises: ValueError for other than finite numbers."""
     for name in chosen:
         column = table[name]
         if column.dtype.kind not in "fiub":
-            wrong = next(value for value in column if not _is_number(value))
+            wrong = next((value for value in column if not _is_number(value)), column.iloc[0])  # none: a huge integer
             raise ValueError(f"{path}: the column {name} holds {printable(repr(wrong), 40)}; wanted: numbers")
     values = table[chosen].to_numpy(dtype=np.float32)
     if not np.isfinite(values).all():
         row, at = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(f"{path}: line {row + 2}, column {chosen[at]}: there is no finite number")
+        raise ValueError(f"{path}: line {row + 2}, column {chosen[at]} does not hold a finite number")
     return np.asarray(values)
 
 
@@ -146,7 +155,7 @@ def _is_number(value: object) -> bool:
 
 
 def _plain(column: Any) -> Array:
-    """A column of texts as strings; a missing text is empty."""
+    """Return a column as numbers if they are, else as strings; a missing text is empty."""
     found = np.asarray(column)
     if found.dtype.kind in "fiub":
         return found
@@ -154,6 +163,7 @@ def _plain(column: Any) -> Array:
 
 
 def _column(path: Path, columns: list[str], given: str | None, usual: tuple[str, ...], key: str) -> str | None:
+    """Return the given column, or the first usual one, if any. Raises: ValueError for a given one that is missing."""
     if given is None:
         return next((name for name in usual if name in columns), None)
     if given not in columns:

@@ -20,12 +20,13 @@ class Target(NamedTuple):
     """The targets of all samples, as a loss takes them."""
 
     is_label: bool
+    """Whether targets are classes; if not, they are values."""
     at_steps: bool
-    """Whether each step has a target, or each sample."""
+    """Whether each step has a target; if not, each sample has one."""
     classes: tuple[str, ...]
     """Names of the classes; empty for values."""
     size: int
-    """Number of outputs: classes, or values."""
+    """Number of outputs: of classes, or of values."""
     values: Sequence[Array]
     """For each sample: class number () or values (size,); at steps, (steps,) or (steps, size)."""
     counted: Sequence[Array] | None
@@ -33,11 +34,11 @@ class Target(NamedTuple):
 
 
 def as_target(samples: Samples, kind: Kind = "auto", at: At = "auto") -> Target:
-    """Find out what the targets of samples are.
+    """Return the targets of samples in the form that a loss takes.
 
     Args:
         kind: "label", "values"; "auto": real numbers are values; whole numbers, bools and texts are labels.
-        at: "end": one target for a sample; "steps": one for each of its steps; "auto": for each step if the target of
+        at: "end": one target for each sample; "steps": one for each of its steps; "auto": "steps" if the target of
             every sample is an array with as many entries as its input has steps.
     Raises: ValueError that names the sample, says what was found and what is wanted.
     """
@@ -56,6 +57,7 @@ def as_target(samples: Samples, kind: Kind = "auto", at: At = "auto") -> Target:
 
 
 def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
+    """Return targets that are classes, sorted as numbers and then as texts. Raises: as `as_target`."""
     for name, part in zip(samples.names, parts, strict=True):
         if part.ndim != int(at_steps):
             where = "at each step" if at_steps else "for each sample"
@@ -73,6 +75,7 @@ def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
     known.sort(key=lambda name: (0, int(name), "") if _is_whole(name) else (1, 0, name))
     if len(known) < 2:
         only = f"the only label is {printable(known[0], 40)}" if known else "no sample has a label"
+        only += "" if flat.all() else " (−1, NaN and an empty text are not labels)"
         raise ValueError(f"{samples.source}: {only}; wanted: at least two classes")
     if len(known) > MOST_CLASSES:
         raise ValueError(
@@ -88,6 +91,7 @@ def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
 
 
 def _values(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
+    """Return targets that are values; NaN marks a step without a target. Raises: as `as_target`."""
     sizes = set()
     values, counted = list[Array](), list[Array]()
     for name, part in zip(samples.names, parts, strict=True):
@@ -112,7 +116,7 @@ def _values(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
 
 
 def _as_text(part: Array) -> Array:
-    """Labels as texts; "" for none: an empty text, NaN, or −1 where other labels are whole numbers."""
+    """Return labels as texts; −1, NaN and an empty text become "", no label."""
     if part.dtype.kind == "S":
         return np.char.decode(part, "utf-8", "replace")
     if part.dtype.kind in "fi":
@@ -128,7 +132,7 @@ def _is_whole(text: str) -> bool:
 
 
 def counts(target: Target, chosen: Array) -> Any:
-    """Return how many samples (or steps) of each class there are. Args: chosen: sample numbers."""
+    """Return the number of samples, or of steps with a target, in each class, (classes,). Args: chosen: samples."""
     every = [
         target.values[n][target.counted[n]] if target.counted is not None else target.values[n].reshape(1)
         for n in chosen

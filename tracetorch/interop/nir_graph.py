@@ -1,14 +1,14 @@
 """Networks as graphs of NIR, the Neuromorphic Intermediate Representation, and back.
 
-NIR describes neurons by differential equations. A graph says neither how they are discretised nor the length of a step;
-here it is Euler's method, as in snnTorch and spikingjelly, which also use dt = 0.0001 s unless told otherwise:
+NIR describes neurons by differential equations. A graph fixes neither their discretisation nor the length of a step.
+traceTorch uses Euler's method, as snnTorch and spikingjelly do, whose default is dt = 0.0001 s:
 
     τ·dv/dt = v_leak − v + R·I    →    v ← (1 − dt/τ)·v + (dt/τ)·(v_leak + R·I)
 
     LIF, LI, LIS: m ← β·m + W·x + b    ↔    τ = dt/(1 − β),  R = τ/dt,  v_leak = 0,  Linear(W) or Affine(W, b)
 
-NIR's LIF sets the membrane to v_reset at a spike; that of traceTorch subtracts its threshold. The exported node says so
-in its metadata, `reset = "subtract"`, which other frameworks ignore: `TARGETS` says what to set in each of them.
+NIR's LIF sets the membrane to v_reset at a spike; LIF of traceTorch subtracts its threshold. The exported node has
+`reset = "subtract"` in its metadata. Other frameworks ignore that; `TARGETS` holds what to set in each of them.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ DT = 1e-4
 """Length of a step in seconds that snnTorch and spikingjelly assume."""
 
 
-class Target(NamedTuple):
-    """How a framework reads a graph of NIR, as far as it differs from the definition above."""
+class Framework(NamedTuple):
+    """The ways in which a framework reads a graph of NIR differently from the equations above."""
 
-    advice: str  # what its user sets, so that the neurons reset by subtraction
-    uniform: tuple[str, ...] = ()  # constants of which a layer has one
+    advice: str  # what its user sets, so that neurons reset by subtraction
+    uniform: tuple[str, ...] = ()  # constants that all neurons of a layer share
     has_li: bool = False  # whether it reads leaky integrators
-    dt: float | None = None  # the only length of a step that it knows
-    unit_resistance: bool = False  # R = 1: the weights are multiplied by τ/dt
-    exponential: bool = False  # β = exp(−dt/τ) instead of 1 − dt/τ
-    has_linear: bool = True  # else a connection without a bias gets one of zeros
+    dt: float | None = None  # the only step length that it takes, s; None: any
+    unit_resistance: bool = False  # whether it needs R = 1, with weights multiplied by τ/dt
+    exponential: bool = False  # whether it takes β = exp(−dt/τ) instead of 1 − dt/τ
+    has_linear: bool = True  # whether it reads connections without a bias; if not, they get a bias of zeros
 
 
 TARGETS = {
-    "snntorch": Target(
+    "snntorch": Framework(
         "for each snntorch.Leaky: leaky.reset_mechanism = 'subtract'; leaky.state_function = leaky._base_sub; spikes "
         "are equal as long as no membrane exceeds two thresholds",
         uniform=("threshold",),
         dt=DT,
     ),
-    "spikingjelly": Target("for each LIFNode: node.v_reset = None", uniform=("decay", "threshold")),
-    "norse": Target(
+    "spikingjelly": Framework("for each LIFNode: node.v_reset = None", uniform=("decay", "threshold")),
+    "norse": Framework(
         "for each LIFBoxCell: cell.p = cell.p._replace(reset_method=norse.torch.functional.reset.reset_subtract)",
         unit_resistance=True,
     ),
-    "sinabs": Target(
+    "sinabs": Framework(
         "for each LIFSqueeze: layer.spike_fn = sinabs.activation.SingleSpike",
         has_li=True,
         dt=1.0,
@@ -68,12 +68,12 @@ TARGETS = {
 }
 """The frameworks for which `to_nir` can make a graph, by name."""
 
-_ANY = Target("", has_li=True)
+_ANY = Framework("", has_li=True)
 _NEURONS = {neurons.LIF: "LIF", neurons.LI: "LI", neurons.LIS: "LI"}
-_MOST_NODES = 10_000
-_DEEPEST = 8  # groups in a file: node/nodes/NAME/metadata has 4
-_ULPS = 8  # neighbours of a stored value that are searched for an exact one
-_SAME_GAIN = 1e-6  # a gain R·dt/τ this close to 1 is 1, as for snnTorch and spikingjelly
+_MOST_ENTRIES = 10_000  # groups and arrays in a file
+_DEEPEST = 8  # nested groups in a file: node/nodes/NAME/metadata has 4
+_ULPS = 8  # floats on each side of a first guess, among which the exact one is searched
+_SAME_GAIN = 1e-6  # a gain R·dt/τ this close to 1 counts as 1, as in snnTorch and spikingjelly
 
 
 # ── to NIR ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,13 +92,13 @@ def to_nir(
     Args:
         net: layers whose connections are `torch.nn.Linear`, `Conv2d`, `AvgPool2d`, `Flatten` or a `torch.nn.Sequential`
             of these, with neurons LIF, LI or LIS.
-        dt: length of a step in seconds; time constants are multiples of it. None: 0.0001, or what the target needs.
-        readout: "neurons": a last layer of LI or LIS is a LI of NIR; a LIS without its softmax. "current": the graph
-            ends with the current of these neurons, for frameworks without leaky integrators.
-        target: a framework of `TARGETS` that will read the graph: it gets the form that is read there as the same
-            neurons, once the user has done what `advice` says. None: the form above.
+        dt: length of a step in seconds; time constants are multiples of it. None: 0.0001, or the dt of the target.
+        readout: "neurons": a last layer of LI or LIS becomes NIR's LI; the softmax of LIS is left out. "current": the
+            graph ends with the current of these neurons, for frameworks without leaky integrators.
+        target: the framework that will read the graph, a name in `TARGETS`. It reads the same neurons if its user
+            follows `advice`. None: the graph has the form of the equations above.
         input_shape: of one sample; needed for a convolution that has not run yet.
-    Returns: a `nir.NIRGraph`; the state is not part of it, nor is what only learning uses, such as trace decays.
+    Returns: a `nir.NIRGraph`, without the state, and without constants that only learning uses, such as trace decays.
     Raises: ValueError for what NIR or the target cannot express; ImportError without the package nir.
     """
     nir = library("nir", "nir")
@@ -144,8 +144,8 @@ def to_nir(
     return nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)), metadata=metadata)
 
 
-def _check_target(name: str, kind: str, neuron: neurons.Neuron, target: str | None, form: Target) -> None:
-    """Raises: ValueError for neurons that the target cannot express."""
+def _check_target(name: str, kind: str, neuron: neurons.Neuron, target: str | None, form: Framework) -> None:
+    """Raises: ValueError for neurons that the target cannot express. Args: name: of the layer. kind: NIR's neuron."""
     if kind == "LI" and not form.has_li:
         raise ValueError(
             f"{name}: {target} reads no leaky integrators; with readout='current' the graph ends with their current, "
@@ -157,9 +157,9 @@ def _check_target(name: str, kind: str, neuron: neurons.Neuron, target: str | No
             raise ValueError(f"{name}: {target} reads one {constant} for all neurons of a layer, and these differ")
 
 
-def _divide(node: Any, rest: Tensor, name: str) -> None:
-    """Divide the weights in front of neurons by 1 − β."""
-    divisor = _compact(rest).detach().cpu().numpy()
+def _divide(node: Any, divisors: Tensor, name: str) -> None:
+    """Divide the weights in front of neurons by 1 − β of each. Args: node: with the weights. name: of the layer."""
+    divisor = _compact(divisors).detach().cpu().numpy()
     if node is None or divisor.size not in (1, len(node.weight)):
         raise ValueError(f"{name}: neurons with the same weights differ in their decay, which norse cannot express")
     for key in ("weight", "bias"):
@@ -168,6 +168,7 @@ def _divide(node: Any, rest: Tensor, name: str) -> None:
 
 
 def _input_shape(layer: Layer, given: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the shape of one sample of a layer's input. Raises: ValueError if it is not known yet."""
     if given is not None:
         return tuple(given)
     if layer.in_features is not None:
@@ -178,14 +179,14 @@ def _input_shape(layer: Layer, given: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def _add(nodes: dict[str, Any], at: int, node: Any) -> tuple[int, ...]:
-    """Add a node of layer `at` under a name of its own. Returns: the shape of its output."""
+    """Add a node of layer `at` under a unique name, and return the shape of its output."""
     name = f"{type(node).__name__.lower()}_{at}"
     nodes[name if name not in nodes else f"{name}_{len(nodes)}"] = node
     return tuple(int(size) for size in node.output_type["output"])
 
 
 def _modules(connection: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a connection in their order."""
+    """Yield the modules of a connection in their order."""
     if isinstance(connection, nn.Sequential):
         for module in connection:
             yield from _modules(module)
@@ -194,6 +195,7 @@ def _modules(connection: nn.Module) -> Iterator[nn.Module]:
 
 
 def _connection_node(nir: Any, module: nn.Module, shape: tuple[int, ...], name: str) -> Any:
+    """Return the node of a module. Args: shape: of its input. name: of the layer. Raises: ValueError without one."""
     if module._forward_hooks or module._forward_pre_hooks:
         raise ValueError(f"{name}: {module} has hooks, which NIR cannot express")
     if type(module).forward is nn.Linear.forward:
@@ -221,7 +223,8 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _neuron_node(nir: Any, neuron: neurons.Neuron, shape: tuple[int, ...], dt: float, form: Target) -> Any:
+def _neuron_node(nir: Any, neuron: neurons.Neuron, shape: tuple[int, ...], dt: float, form: Framework) -> Any:
+    """Return the node of a layer's neurons. Args: shape: of the layer's output."""
     decay = np.broadcast_to(_array(neuron.decay).astype(np.float64), shape)
     if form.exponential:
         tau = -dt / np.log(decay)
@@ -241,8 +244,12 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 def _exact(first: Any, read: Callable[[Any], Any], wanted: Any, next_after: Callable[[Any, float], Any]) -> Any:
-    """The neighbour of each stored value that is read as the wanted one, or closest to it: a map and its inverse
-    round twice, so that their chain differs from the identity in the last bits."""
+    """Return the floats near the first guess whose reading is closest to the wanted values.
+
+    A map and its inverse both round, so that the reading of the first guess may be wrong in its last bits.
+
+    Args: read: the map from stored to actual values. next_after: the next float in the direction of a limit.
+    """
     best, least = first, abs(read(first) - wanted)
     for limit in (-np.inf, np.inf):
         value = first
@@ -261,13 +268,14 @@ def from_nir(graph: Any, *, dt: float | None = None, reset: Literal["subtract"] 
     """Make a network from a graph of NIR.
 
     Args:
-        graph: a `nir.NIRGraph`, or the path of a file, read with `read_nir`: a chain of Linear, Affine, Conv2d,
-            AvgPool2d and Flatten, each stretch of them followed by LIF or LI.
+        graph: a `nir.NIRGraph`, or the path of a file for `read_nir`. It is a chain, in which one or more of Linear,
+            Affine, Conv2d, AvgPool2d and Flatten are followed by LIF or LI, and so on.
         dt: length of a step in seconds; None: the one in the graph's metadata, else 0.0001.
         reset: "subtract" reads a LIF as subtractive although NIR resets it to v_reset; its spikes then differ. Graphs
-            of traceTorch need no such argument.
+            of traceTorch do not need it.
     Returns: the network, in the dtype of the weights. A gain R·dt/τ other than 1 multiplies the weights.
-    Raises: ValueError for what the layers cannot express; ImportError without the package nir.
+    Raises: ValueError for what the layers cannot express; TypeError for anything but a graph or a path; ImportError
+        without the package nir; as `read_nir`.
     """
     nir = library("nir", "nir")
     if isinstance(graph, str | Path):
@@ -281,22 +289,23 @@ def from_nir(graph: Any, *, dt: float | None = None, reset: Literal["subtract"] 
     if not 0 < dt < float("inf"):
         raise ValueError(f"dt must be a length above 0, in seconds, got {dt:g}")
     layers: list[Layer] = []
-    waiting: list[nn.Module] = []
+    modules: list[nn.Module] = []  # of the connection of the next neurons
     for name, node in _chain(nir, graph):
         if isinstance(node, nir.LIF | nir.LI):
-            if not waiting:
+            if not modules:
                 raise ValueError(f"{name}: the neurons have no connection in front of them; add a nir.Linear")
-            layers.append(_layer(nir, name, node, waiting, dt=dt, reset=reset))
-            waiting = []
+            layers.append(_layer(nir, name, node, modules, dt=dt, reset=reset))
+            modules = []
         else:
-            waiting.append(_module(nir, name, node))
-    if waiting:
+            modules.append(_module(nir, name, node))
+    if modules:
         advice = "export it with readout='neurons'" if found.get("readout") == "current" else "add a nir.LI"
         raise ValueError(f"the graph ends with a connection, and a layer needs neurons; {advice}")
     return Sequential(*layers)
 
 
 def _number(value: Any) -> float:
+    """Return the dt in a graph's metadata. Raises: ValueError if it is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -304,7 +313,7 @@ def _number(value: Any) -> float:
 
 
 def _chain(nir: Any, graph: Any) -> list[tuple[str, Any]]:
-    """The nodes between input and output. Raises: ValueError unless the graph is a chain."""
+    """Return the nodes between input and output, by name. Raises: ValueError unless the graph is a chain."""
     after, before = dict[str, str](), dict[str, str]()
     for start, end in graph.edges:
         if start in after or end in before:
@@ -325,6 +334,7 @@ def _chain(nir: Any, graph: Any) -> list[tuple[str, Any]]:
 
 
 def _module(nir: Any, name: str, node: Any) -> nn.Module:
+    """Return the module of a node. Raises: ValueError for a node without a counterpart, or with wrong values."""
     if isinstance(node, nir.Linear | nir.Affine):
         weight, bias = _tensor(name, "weight", node.weight, 2), getattr(node, "bias", None)
         module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
@@ -356,6 +366,7 @@ def _module(nir: Any, name: str, node: Any) -> nn.Module:
 
 
 def _with_weights(name: str, module: nn.Module, weight: Tensor, bias: Any) -> nn.Module:
+    """Return the module with these weights in place of its own. Args: name: of the node."""
     module.weight = nn.Parameter(weight)
     if bias is not None:
         values = _tensor(name, "bias", bias, 1).to(weight.dtype)
@@ -366,6 +377,7 @@ def _with_weights(name: str, module: nn.Module, weight: Tensor, bias: Any) -> nn
 
 
 def _ints(name: str, value: Any) -> tuple[int, int]:
+    """Return one or two whole numbers as two. Args: name: of the node. Raises: ValueError for anything else."""
     values = np.ravel(np.asarray(value))
     if values.dtype.kind not in "iu" or values.size not in (1, 2) or values.min(initial=0) < 0:
         raise ValueError(f"{name}: strides, paddings and sizes are one or two whole numbers, got {printable(value)}")
@@ -373,6 +385,11 @@ def _ints(name: str, value: Any) -> tuple[int, int]:
 
 
 def _tensor(name: str, what: str, value: Any, ndim: int | None) -> Tensor:
+    """Return an array of a node as a tensor, float64 if it is, else float32.
+
+    Args: name: of the node. what: name of the array. ndim: None: any number of dimensions.
+    Raises: ValueError for anything but finite numbers in this number of dimensions.
+    """
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or (ndim is not None and array.ndim != ndim) or not array.size:
         shape = f"{array.dtype} of shape {array.shape}"
@@ -384,6 +401,10 @@ def _tensor(name: str, what: str, value: Any, ndim: int | None) -> Tensor:
 
 
 def _layer(nir: Any, name: str, node: Any, modules: list[nn.Module], *, dt: float, reset: str | None) -> Layer:
+    """Return the layer of a neuron node and the modules in front of it. Args: name: of the node.
+
+    Raises: ValueError that names the node for constants that no layer has.
+    """
     is_lif, metadata = isinstance(node, nir.LIF), node.metadata if isinstance(node.metadata, dict) else {}
     if is_lif and "subtract" not in (reset, metadata.get("reset")):
         raise ValueError(
@@ -411,10 +432,10 @@ def _layer(nir: Any, name: str, node: Any, modules: list[nn.Module], *, dt: floa
     features = connection.out_features if isinstance(connection, nn.Linear) else None
     weights = [parameter for module in modules for parameter in module.parameters()]
     dtype = weights[-1].dtype if weights else torch.get_default_dtype()
-    is_wide = features is not None
-    decays = _groups(decay) if is_wide else _compact(decay)
+    is_linear = features is not None
+    decays = _groups(decay) if is_linear else _compact(decay)
     options: dict[str, Any] = {"decay": decays.float()}
-    if is_wide and decays.numel() > MAX_GROUPS:
+    if is_linear and decays.numel() > MAX_GROUPS:
         options["trace_decay"] = float(decays.median())
     kind = LIF if is_lif else LIS if metadata.get("softmax") == "true" else LI
     thresholds = _compact(values["v_threshold"]) if is_lif else None
@@ -435,7 +456,7 @@ def _layer(nir: Any, name: str, node: Any, modules: list[nn.Module], *, dt: floa
 
 
 def _scale(name: str, modules: list[nn.Module], gain: Tensor) -> None:
-    """Multiply the last weights in front of neurons by the gain of these."""
+    """Multiply the last weights in front of neurons by their gains R·dt/τ. Args: name: of the neuron node."""
     if bool(((gain - 1).abs() < _SAME_GAIN).all()):
         return
     weighted = [[*module.parameters()] for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
@@ -447,7 +468,7 @@ def _scale(name: str, modules: list[nn.Module], gain: Tensor) -> None:
 
 
 def _compact(values: Tensor) -> Tensor:
-    """Values without the dimensions over which they are constant: a number if all are equal."""
+    """Return the values with size 1 in the dimensions over which they are constant, or one number if all are equal."""
     if bool((values == values.reshape(-1)[0]).all()):
         return values.reshape(-1)[0]
     for dim in range(values.ndim):
@@ -457,7 +478,7 @@ def _compact(values: Tensor) -> Tensor:
 
 
 def _groups(values: Tensor) -> Tensor:
-    """Decays of neurons as those of a few equal groups, if they are."""
+    """Return one decay for each of a few equal groups of neurons, or for each neuron if it has no such groups."""
     values = _compact(values)
     for count in range(1, min(MAX_GROUPS, values.numel()) + 1):
         if values.ndim == 1 and not len(values) % count:
@@ -471,7 +492,7 @@ def _groups(values: Tensor) -> Tensor:
 def _store(
     parameter: nn.Parameter, values: Tensor, to_raw: Callable[[Any], Tensor], read: Callable[[Tensor], Tensor]
 ) -> None:
-    """Set a raw parameter so that it is read as exactly these values, where that is possible."""
+    """Set a raw parameter so that `read` gives exactly these values, where that is possible. Args: to_raw: inverse."""
     wanted = values.to(parameter.dtype)
     next_after = lambda raw, limit: torch.nextafter(raw, torch.full_like(raw, limit))  # noqa: E731
     parameter.copy_(_exact(to_raw(wanted), read, wanted, next_after))
@@ -490,8 +511,8 @@ def write_nir(path: str | Path, graph: Any) -> None:
 def read_nir(path: str | Path) -> Any:
     """Read a graph of NIR from a file of any origin.
 
-    Raises: FileNotFoundError, OSError; ValueError that names the file if it holds links to other files, more than 2 GiB
-        once it is unpacked, or no graph; ImportError without the package nir.
+    Raises: OSError; ValueError that names the file if it holds links, data in other files, more than 2 GiB once it is
+        unpacked, more than 10,000 entries, or no graph; ImportError without the package nir.
     """
     nir, h5py, path = library("nir", "nir"), library("h5py", "nir"), Path(path)
     with files.open_regular(path) as file:
@@ -512,15 +533,15 @@ def read_nir(path: str | Path) -> Any:
 
 
 def _check_file(h5py: Any, content: Any) -> None:
-    """Raises: ValueError for links, external data, deep nesting, or too much data."""
+    """Raises: ValueError for links, external data, types, deep nesting, too many entries or too much data."""
     todo: list[tuple[Any, int]] = [(content, 0)]
     count, size = 0, 0
     while todo:
         group, depth = todo.pop()
         for name in group:
             count += 1
-            if count > _MOST_NODES:
-                raise ValueError(f"it has more than {_MOST_NODES:,} entries")
+            if count > _MOST_ENTRIES:
+                raise ValueError(f"it has more than {_MOST_ENTRIES:,} entries")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{printable(name)} is a link")
             item = group[name]
@@ -528,6 +549,8 @@ def _check_file(h5py: Any, content: Any) -> None:
                 if depth == _DEEPEST:
                     raise ValueError(f"it is nested more than {_DEEPEST} deep")
                 todo.append((item, depth + 1))
+            elif not isinstance(item, h5py.Dataset):
+                raise ValueError(f"{printable(name)} is neither a group nor an array")
             elif item.external or item.is_virtual:
                 raise ValueError(f"{printable(name)} has its data in another file")
             elif (size := size + item.nbytes) > files.MOST_DATA_BYTES:

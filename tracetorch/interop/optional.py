@@ -5,7 +5,7 @@ from typing import Any
 
 
 def library(name: str, extra: str) -> Any:
-    """Import a library of an extra. Raises: ImportError, one sentence that says what to install."""
+    """Import a library. Args: extra: of the package, that installs it. Raises: ImportError: what to install."""
     try:
         return import_module(name)
     except ImportError as error:

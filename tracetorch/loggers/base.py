@@ -1,4 +1,4 @@
-"""The interface of a logger, and the one place that calls loggers."""
+"""The interface of a logger, and the class that calls all loggers of a run."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any, NamedTuple
 
 
 class LoggedRun(NamedTuple):
-    """What a logger is told of a run at its start."""
+    """The facts about a run that a logger gets at its start."""
 
     config: dict[str, Any]  # resolved
     experiment: str
-    folder: Path  # of the run; its name identifies the run for people
-    run_id: str  # identifies the run for programs, also after `resume`
-    update: int  # done before the start; above 0 only if the run continues from a checkpoint
+    folder: Path  # of the run; its name is the name of the run
+    run_id: str  # identifies the run; unchanged by `resume`
+    update: int  # number of updates so far; above 0 only if the run continues from a checkpoint
 
 
 class Logger(ABC):
     """Copies the records of one run to another program. An error in a method ends the logger, not the run.
 
-    A subclass takes its settings in `__init__`, which imports its library, so that a missing one is found early.
+    A subclass takes its settings in `__init__`, and imports its library there: a missing library is found early.
     """
 
     @abstractmethod
     def start(self, run: LoggedRun) -> None:
-        """The run begins or continues. Records after `run.update` may have been logged before; they come again."""
+        """Begin the log, or continue it. Records after `run.update` that were logged before are logged again."""
 
     @abstractmethod
     def log(self, record: Mapping[str, Any]) -> None:
-        """A record of metrics.jsonl, such as {"update": 20, "split": "train", "loss": 0.7, "accuracy": 0.5}."""
+        """Log a record of metrics.jsonl, for example {"update": 20, "split": "train", "loss": 0.7, "accuracy": 0.5}."""
 
     @abstractmethod
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
-        """The run ends. Args: summary: of run.json. status: "completed", "interrupted" or "failed"."""
+        """End the log. Args: summary: of run.json. status: "completed", "interrupted" or "failed"."""
 
 
 class MissingLibraryError(ValueError):
@@ -45,7 +45,7 @@ class MissingLibraryError(ValueError):
 
 
 def library(name: str, extra: str) -> ModuleType:
-    """Import the library of a logger. Raises: MissingLibraryError with what to install."""
+    """Import the library of a logger. Args: extra: that installs it. Raises: MissingLibraryError: what to install."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -55,7 +55,7 @@ def library(name: str, extra: str) -> ModuleType:
 
 
 def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The finite numbers among the values of a record or a summary, without the update."""
+    """Yield the finite numbers in a record or a summary by name, except the number of the update."""
     for name, value in values.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and name != "update" and math.isfinite(value):
@@ -63,7 +63,7 @@ def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted keys and values of nested mappings."""
+    """Return the dotted keys and the values of nested mappings. Args: prefix: of the keys."""
     found = []
     for name, value in values.items():
         found += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
@@ -71,9 +71,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 class Loggers:
-    """Several loggers. The first error of each is passed on as a sentence, and ends it.
+    """Calls several loggers. The first error of a logger becomes a warning, and the logger is not called again.
 
-    Args: loggers: by name. warn: called with the sentence.
+    Args: loggers: by name. warn: called with the text of a warning.
     """
 
     def __init__(self, loggers: Mapping[str, Logger], warn: Callable[[str], None]):
@@ -98,5 +98,5 @@ class Loggers:
 
 
 def split_of(record: Mapping[str, Any]) -> str:
-    """The name of a record's group of curves, such as "train"."""
+    """Return the split of a record, such as "train", under which its curves are grouped; "run" if it has none."""
     return str(record.get("split") or "run")

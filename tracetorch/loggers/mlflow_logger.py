@@ -1,4 +1,4 @@
-"""MLflow."""
+"""The logger for MLflow."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class MLflow(Logger):
     """A run of MLflow with the name of the run folder; `resume` continues it.
 
     A record of the split "train" becomes the metrics `train/loss`, `train/accuracy`, … over the updates; the keys of
-    the config become parameters. MLflow decides where: MLFLOW_TRACKING_URI, or else its own default in the working
+    the config become parameters. The records go to MLFLOW_TRACKING_URI; without it, to MLflow's default in the working
     directory, which `mlflow ui` reads.
 
-    Args: experiment: MLflow's experiment; None: the experiment's name.
+    Args: experiment: name of MLflow's experiment; None: that of the run's experiment.
     Raises: MissingLibraryError without mlflow.
     """
 

@@ -1,4 +1,4 @@
-"""TensorBoard."""
+"""The logger for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class TensorBoard(Logger):
     """Event files in the folder `tensorboard` of the run: `tensorboard --logdir outputs` shows all runs.
 
     A record of the split "train" becomes the curves `train/loss`, `train/accuracy`, … over the updates; the config and
-    the summary become texts. After `resume`, TensorBoard hides what was written after the checkpoint before.
+    the summary become texts. After `resume`, TensorBoard hides the earlier points after the checkpoint.
 
-    Args: flush_seconds: between two writes to the disk.
+    Args: flush_seconds: seconds between two writes to the disk.
     Raises: MissingLibraryError without tensorboard.
     """
 
@@ -39,6 +39,6 @@ class TensorBoard(Logger):
 
 
 def _as_markdown(values: Mapping[str, Any]) -> str:
-    """A table of dotted keys and values."""
+    """Return a table of dotted keys and values in Markdown."""
     rows = [f"| {name} | {value} |" for name, value in flat(values)]
     return "\n".join(["| key | value |", "| --- | --- |", *rows])

@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""The logger for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tracetorch.loggers.base import LoggedRun, Logger, library, numbers, split_of
 
 _HOST = ("api.wandb.ai", 443)
-_PATIENCE_SECONDS = 3.0
+_CONNECT_SECONDS = 3.0  # longest wait for the server
 
 
 class WandB(Logger):
@@ -21,9 +21,9 @@ class WandB(Logger):
     into the folder `wandb` of the run, and `wandb sync` uploads them.
 
     Args:
-        project: None: the experiment's name.
-        mode: None: "online" if there is a login (`wandb login`, WANDB_API_KEY) and a network, otherwise "offline".
-            The environment variable WANDB_MODE has precedence.
+        project: name of W&B's project; None: that of the run's experiment.
+        mode: "online" or "offline"; None: "online" if there is a login (`wandb login`, WANDB_API_KEY) and a network,
+            otherwise "offline". The environment variable WANDB_MODE has precedence.
     Raises: MissingLibraryError without wandb.
     """
 
@@ -52,8 +52,8 @@ class WandB(Logger):
         try:
             if not os.environ.get("WANDB_API_KEY") and netrc.netrc().authenticators(_HOST[0]) is None:
                 return False
-            socket.create_connection(_HOST, timeout=_PATIENCE_SECONDS).close()
-        except (OSError, netrc.NetrcParseError):  # no such file, or no network
+            socket.create_connection(_HOST, timeout=_CONNECT_SECONDS).close()
+        except (OSError, netrc.NetrcParseError):  # no netrc file, or no network
             return False
         return True
 

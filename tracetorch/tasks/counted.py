@@ -15,7 +15,7 @@ Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class CountedLoss(NamedTuple):
-    """The loss of a stretch of time."""
+    """The loss of a stretch of steps."""
 
     loss: Tensor
     signal: Tensor  # dL/d output of each step, (time, batch, outputs)
@@ -23,16 +23,16 @@ class CountedLoss(NamedTuple):
 
 
 def counted_loss(loss: Loss, output: Tensor, batch: CountedBatch, start: int, window: int | None) -> CountedLoss | None:
-    """Return the loss of the outputs that count, and its derivative at every step.
+    """Return the loss of the outputs that count in a stretch of steps, and its derivative at every step.
 
-    At steps, the loss is the mean over all steps with a target. Else it is that of each sample's mean output over the
-    steps that count; a sample without any in this stretch does not take part.
+    With targets at steps, the loss is the mean over the steps with a target. With one target for each sample, it is the
+    loss of the sample's mean output over the steps that count; samples without such a step are left out.
 
     Args:
         output: at each step of the stretch, (time, batch, outputs).
         start: number of the first step of the stretch.
-        window: the steps at the end of the stretch that are read, for one target per sample; None: all.
-    Returns: None if nothing counts in this stretch.
+        window: number of steps at the end of the stretch that are read, for one target per sample; None: all.
+    Returns: the loss; None if no step counts.
     """
     counted = batch.counted[start : start + len(output)]
     if batch.at_steps:
@@ -52,9 +52,10 @@ def counted_loss(loss: Loss, output: Tensor, batch: CountedBatch, start: int, wi
 
 
 def mean_output(output: Tensor, counted: Tensor, window: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return each sample's mean output over the counted steps at the end, (batch, outputs).
+    """Return each sample's mean output over the steps that count, (batch, outputs).
 
-    Also returns the weight of each step in it, (time, batch, 1), and whether any step counts, bool (batch,).
+    Args: counted: bool (time, batch). window: number of last steps that are read; None: all.
+    Returns: the mean; the weight of each step in it, (time, batch, 1); whether any step counts, bool (batch,).
     """
     is_read = counted.clone()
     if window is not None:

@@ -19,19 +19,20 @@ from tracetorch.tasks.sampled import SampledTask
 class Dataset(SampledTask):
     """Predict the target of each item of a dataset, whose items are pairs (input, target).
 
-    An input is a tensor or an array, (steps, channels), or (channels,) for a steady input; one of three or more
-    dimensions, such as an image, becomes (channels,), or, with `has_steps`, (steps, channels). A transform of the
-    dataset runs each time that an item is read.
+    An input is a tensor or an array, (steps, channels), or (channels,) for a steady input. An input of three or more
+    dimensions, such as an image, is flattened to (channels,), or, with `has_steps`, to (steps, channels). The dataset
+    reads each item several times at the start, and again for each batch; its transforms run each time.
 
         task = tt.tasks.Dataset(MyDataset("train"), test=MyDataset("test"))
 
     Args:
-        train: a map-style dataset, or a DataLoader: then its dataset and its batch size count.
-        test, validation: a second and a third dataset or DataLoader; or as `SampledTask` takes them.
+        train: a map-style dataset, or a DataLoader, of which the dataset and the batch size are used.
+        test, validation: further datasets or DataLoaders; or a fraction of `train`, and a fraction of the rest.
         has_steps: whether the first of three or more dimensions of an input is time.
         options: see `SampledTask`.
-    Raises: TypeError for anything else; ValueError that names the item, says what was found and what is wanted.
-    Memory: targets; inputs are read when a batch needs them.
+    Raises: TypeError for anything but datasets and fractions; ValueError without items, or that names the item, says
+        what was found and what is wanted.
+    Memory: that of the targets; inputs are read when a batch needs them.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Dataset(SampledTask):
         **options: Any,
     ):
         parts: dict[str, Any] = {"train": train}
-        parts |= {name: part for name, part in (("test", test), ("validation", validation)) if not _is_share(part)}
+        parts |= {name: part for name, part in (("test", test), ("validation", validation)) if not _is_fraction(part)}
         if isinstance(train, DataLoader) and train.batch_size is not None:
             options.setdefault("batch_size", train.batch_size)
         items = {name: _Items(part, name, has_steps) for name, part in parts.items()}
@@ -63,45 +64,54 @@ class _Items(Sequence[Array]):
     """The inputs of a dataset. Args: name: of its split, for messages."""
 
     def __init__(self, given: Any, name: str, has_steps: bool):
-        self._dataset, self._name, self._has_steps = _dataset(given), name, has_steps
+        self._dataset, self.name, self._has_steps = _dataset(given), name, has_steps
         if not hasattr(self._dataset, "__getitem__") or not isinstance(self._dataset, Sized):
             got = kind_of(given)
             raise TypeError(f"{name} must be a dataset with a length and items, or a DataLoader of one, got {got}")
+        if not len(self._dataset):
+            raise ValueError(f"{name} holds no items")
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, at: Any) -> Any:
-        value = _as_array(self._item(at)[0], f"{self._name} item {at}").astype(np.float32, copy=False)
+        value = _as_array(self._item(at)[0], f"{self.name} item {at}").astype(np.float32, copy=False)
+        if not value.ndim:
+            raise ValueError(f"{self.name} item {at} is {value}; wanted: an array (channels,) or (steps, channels)")
         if value.ndim > 2:
             value = value.reshape(len(value), -1) if self._has_steps else value.reshape(-1)
-        check_finite(value, f"{self._name} item {at}: ")
+        check_finite(value, f"{self.name} item {at}: ")
         return value
 
     def target(self, at: int) -> Any:
-        """Return the target of an item."""
+        """Return the target of an item. Raises: ValueError that names the item."""
         goal = self._item(at)[1]
-        return goal if isinstance(goal, str) else _as_array(goal, f"the target of {self._name} item {at}")
+        return goal if isinstance(goal, str) else _as_array(goal, f"the target of {self.name} item {at}")
 
     def _item(self, at: int) -> tuple[Any, Any]:
         item = self._dataset[int(at)]
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ValueError(f"{self._name} item {at} must be a pair (input, target), got {kind_of(item)}")
+            raise ValueError(f"{self.name} item {at} must be a pair (input, target), got {kind_of(item)}")
         return item[0], item[1]
 
 
 class _Joined(Sequence[Array]):
-    """Several sequences, one after another."""
+    """The inputs of several datasets, one after another, with the same number of dimensions and channels."""
 
     def __init__(self, parts: list[_Items]):
         self._places = [(part, at) for part in parts for at in range(len(part))]
+        self._first: tuple[int, ...] = parts[0][0].shape
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, at: Any) -> Any:
         part, inside = self._places[at]
-        return part[inside]
+        value, first = part[inside], self._first
+        if value.ndim != len(first) or value.shape[-1] != first[-1]:
+            wanted = f"({'steps, ' * (len(first) - 1)}{first[-1]}), as the first"
+            raise ValueError(f"{part.name} item {inside} has the shape {value.shape}; wanted: {wanted}")
+        return value
 
     def __iter__(self) -> Iterator[Array]:
         return (self[at] for at in range(len(self)))
@@ -111,11 +121,12 @@ def _dataset(given: Any) -> Any:
     return given.dataset if isinstance(given, DataLoader) else given
 
 
-def _is_share(given: object) -> bool:
+def _is_fraction(given: object) -> bool:
     return isinstance(given, int | float | str)
 
 
 def _as_array(value: Any, what: str) -> Array:
+    """Return numbers as an array. Args: what: their name. Raises: ValueError for anything but numbers."""
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what} is {printable(repr(value), 60)}; wanted: numbers")

@@ -1,7 +1,8 @@
-"""Public recordings of events by name: their readers are those of `File`, their splits are the published ones."""
+"""Public recordings of events, each as a `File` with its published split."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,25 +11,26 @@ from tracetorch.tasks.file import File
 from tracetorch.tasks.task import whole_at_least
 
 
-class Archive(NamedTuple):
-    """A file of a public data set."""
+class Download(NamedTuple):
+    """An archive of a public data set."""
 
     name: str  # in the cache
     url: str
     md5: str
-    unpacked: str | None = None  # the folder in the cache, for what is not read from the archive itself
+    unpacked: str | None = None  # folder in the cache into which it is unpacked; None: it is read as an archive
 
 
 class Source(NamedTuple):
-    """Where a data set is."""
+    """The archives of a public data set, and the layout of a folder with it."""
 
     name: str
-    archives: tuple[Archive, ...]
-    layout: str  # what a user's folder holds
+    archives: tuple[Download, ...]
+    layout: str  # the files of a user's folder, for messages
 
     def load(self, source: str, channels: int, **options: Any) -> File:
-        """Return the task. Args: source: as for `find`. channels: those of the data set. options: of `File`.
+        """Return the task.
 
+        Args: source: as of `find`. channels: number of inputs that the data set has. options: of `File`.
         Raises: as `find` and `File`; ValueError for a folder with other data.
         """
         task = File(path=self.find(source), **options)
@@ -40,20 +42,22 @@ class Source(NamedTuple):
         return task
 
     def find(self, source: str, cache: Path | None = None) -> str:
-        """Return the folder of the data. Args: source: "download", or a folder.
+        """Return the folder of the data.
 
-        Raises: FileNotFoundError if there is no such folder, OSError if the download fails.
+        Args: source: "download", or a folder. cache: folder for the download; None: pooch's.
+        Raises: FileNotFoundError if there is no such folder; OSError if the download fails.
         """
         if source == "download":
             return str(self.fetch(cache))
-        if not source or not expanded(source).is_dir():
+        is_folder = os.path.isdir(expanded(source))  # noqa: PTH112  # unlike Path.is_dir, False for a name that is too long
+        if not source or not is_folder:
             raise FileNotFoundError(
                 f"source={source[:200]}: there is no such folder; give one with {self.layout}, or source=download"
             )
         return source
 
     def fetch(self, cache: Path | None = None) -> Path:
-        """Download what the cache lacks, check it, and unpack it if needed. Raises: OSError if that fails."""
+        """Download archives that the cache lacks, check and unpack them, and return their folder. Raises: OSError."""
         import pooch
 
         folder = cache or Path(pooch.os_cache("tracetorch")) / self.name
@@ -83,20 +87,20 @@ _FIGSHARE = "https://figshare.com/ndownloader/files/"
 SHD = Source(
     "shd",
     (
-        Archive("shd_train.h5.zip", f"{_HEIDELBERG}shd_train.h5.zip", "f3252aeb598ac776c1b526422d90eecb", "."),
-        Archive("shd_test.h5.zip", f"{_HEIDELBERG}shd_test.h5.zip", "1503a5064faa34311c398fb0a1ed0a6f", "."),
+        Download("shd_train.h5.zip", f"{_HEIDELBERG}shd_train.h5.zip", "f3252aeb598ac776c1b526422d90eecb", "."),
+        Download("shd_test.h5.zip", f"{_HEIDELBERG}shd_test.h5.zip", "1503a5064faa34311c398fb0a1ed0a6f", "."),
     ),
     "shd_train.h5 and shd_test.h5",
 )
 NMNIST = Source(
     "nmnist",
     (
-        Archive(
+        Download(
             "train.zip",
             f"{_MENDELEY}39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded",
             "20959b8e626244a1b502305a9e6e2031",
         ),
-        Archive(
+        Download(
             "test.zip",
             f"{_MENDELEY}05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded",
             "69ca8762b2fe404d9b9bad1103e97832",
@@ -107,8 +111,8 @@ NMNIST = Source(
 DVS_GESTURE = Source(
     "dvs_gesture",
     (
-        Archive("train.tar.gz", f"{_FIGSHARE}38022171", "3a8f0d4120a166bac7591f77409cb105", "train"),
-        Archive("test.tar.gz", f"{_FIGSHARE}38020584", "56070e45dadaa85fff82e0fbfbc06de5", "test"),
+        Download("train.tar.gz", f"{_FIGSHARE}38022171", "3a8f0d4120a166bac7591f77409cb105", "train"),
+        Download("test.tar.gz", f"{_FIGSHARE}38020584", "56070e45dadaa85fff82e0fbfbc06de5", "test"),
     ),
     "user*.aedat, user*_labels.csv, trials_to_train.txt and trials_to_test.txt",
 )
@@ -132,11 +136,11 @@ def shd(
         source: "download" (8,156 training and 2,264 test recordings, stored in a cache), or a folder with
             shd_train.h5 and shd_test.h5. A folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, the Spiking Speech
             Commands, is read in the same way.
-        dt: seconds of a time step, whose spikes are counted.
-        max_time: seconds; later spikes are dropped. None: none, at most 1.4 s.
-        validation: training recordings that are held out: a fraction, or a condition such as "speaker=4".
+        dt: length of a time step in seconds; input is the number of spikes in it.
+        max_time: seconds; later spikes are dropped. None: all are kept; a recording lasts at most 1.4 s.
+        validation: training recordings to hold out: a fraction, or a condition such as "speaker=4".
         max_rate, augment_steps, augment_channels, batch_size, seed: see `SampledTask`.
-    Raises: FileNotFoundError or OSError if the data cannot be read; ImportError without h5py; ValueError.
+    Raises: OSError if the data cannot be read; ImportError without h5py; ValueError for other data or settings.
     Source: Cramer, Stradmann, Schemmel and Zenke (2022), The Heidelberg spiking data sets for the systematic evaluation
         of spiking neural networks, doi:10.1109/TNNLS.2020.3044364.
     """
@@ -171,12 +175,12 @@ def nmnist(
     Args:
         source: "download" (60,000 training and 10,000 test recordings, more than a GB, stored in a cache), or a folder
             with Train/<digit>/*.bin and Test/<digit>/*.bin, or with Train.zip and Test.zip.
-        dt: seconds of a time step, whose events are counted. A recording lasts 0.3 s.
-        max_time: seconds; later events are dropped: 0.105 keeps the first of three movements. None: none.
+        dt: length of a time step in seconds; input is the number of events in it. A recording lasts 0.3 s.
+        max_time: seconds; later events are dropped: 0.105 keeps the first of three movements. None: all are kept.
         downsample: pixels in each direction that become one channel.
         max_rate, validation, augment_steps, batch_size, seed: see `SampledTask`.
     Memory: 6 bytes for each event, about 1.8 GB for all.
-    Raises: FileNotFoundError or OSError if the data cannot be read; ValueError.
+    Raises: OSError if the data cannot be read; ValueError for other data or settings.
     Source: Orchard, Jayawant, Cohen and Thakor (2015), Converting static image datasets to spiking neuromorphic
         datasets using saccades, doi:10.3389/fnins.2015.00437.
     """
@@ -213,13 +217,13 @@ def dvs_gesture(
         source: "download" (the recordings cut into gestures, with times in ms, as Tonic provides them; stored in a
             cache), or a folder with the original user*.aedat, user*_labels.csv, trials_to_train.txt and
             trials_to_test.txt.
-        dt: seconds of a time step, whose events are counted.
-        max_time: seconds; later events are dropped. None: none; a gesture lasts about 6 s.
+        dt: length of a time step in seconds; input is the number of events in it.
+        max_time: seconds; later events are dropped. None: all are kept; a gesture lasts about 6 s.
         downsample: pixels in each direction that become one channel: 4 gives 32·32·2 channels.
-        validation: training recordings that are held out: a fraction, or a condition such as "user=7".
+        validation: training recordings to hold out: a fraction, or a condition such as "user=7".
         max_rate, augment_steps, batch_size, seed: see `SampledTask`.
     Memory: 6 bytes for each event.
-    Raises: FileNotFoundError or OSError if the data cannot be read; ValueError.
+    Raises: OSError if the data cannot be read; ValueError for other data or settings.
     Source: Amir et al. (2017), A low power, fully event-based gesture recognition system, doi:10.1109/CVPR.2017.781.
     """
     whole_at_least(1, downsample=downsample)

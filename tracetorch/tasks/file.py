@@ -27,26 +27,29 @@ from tracetorch.tasks.sampled import Encoding, Normalize, SampledTask
 class File(SampledTask):
     """Predict a label or values from data in a file, a folder or a zip archive.
 
-    What is read: `.npz` and `.npy` (see `data.arrays`), `.csv` and `.tsv` (`data.tables`), folders and archives of
+    Kinds of data: `.npz` and `.npy` (see `data.arrays`), `.csv` and `.tsv` (`data.tables`), folders and archives of
     `.wav` (`data.audio`) or of images (`data.images`); events (`data.events`, `data.hdf5`): `.h5` in SHD's layout,
     `.npz` of times and channels, folders and archives of N-MNIST's `.bin`, DVS-Gesture's `.aedat`, or `.npz`.
 
     Args:
-        path: of the file or folder. A folder with train.npz and test.npz (or .csv, .h5, .zip, …), shd_train.h5 and
-            shd_test.h5, or folders train and test, has its split; also validation (or valid).
+        path: of the file or folder. A folder may hold its split: train.npz and test.npz (or .csv, .h5, .zip, …), or
+            names with the same word in front, such as shd_train.h5, or folders train and test; also validation or
+            valid.
         pattern: of file names in a folder or archive, such as "{label}_{speaker}_{index}.wav"; its fields can be used
             in `test` and `validation`. None: a folder for each class, "{label}/{name}".
         inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
         sample, time, rows: of tables; see `data.tables.read_table`.
-        cut: steps of a sample into which longer recordings are cut; what is left at the end is dropped. None: whole.
+        cut: length, in steps, of the samples into which longer recordings are cut; a shorter rest is dropped. None: no
+            cut.
         kind, at, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
         size, grey: of images; see `data.images.read_images`; size: also of the sensor of events.
         channels, downsample, max_time, time_unit, from_first: of events; see `data.events.EventReading`.
-        test, validation: the held-out samples: a fraction, drawn by the seed; a condition on a field, such as
-            "index<5" or "speaker=lucas"; or, for `test`, the path of a second file.
+        test, validation: the held-out samples: a fraction, drawn by the seed, or the end of the data with `cut`; a
+            condition on a field, such as "index<5" or "speaker=lucas"; or, for `test`, the path of a second file.
         augment_steps, augment_channels, noise, batch_size, seed: see `SampledTask`.
-    Raises: FileNotFoundError or OSError if the data cannot be read; ValueError that says what was found and is wanted.
+    Raises: OSError if the data cannot be read; ImportError for a missing library; ValueError that says what was found
+        and what is wanted.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ def _names(given: str | list[str] | None) -> str | tuple[str, ...] | None:
 
 
 def _pair(size: list[int] | None) -> tuple[int, int] | None:
+    """Return height and width. Raises: ValueError for anything but two numbers from 1."""
     if size is None:
         return None
     if len(size) != 2 or min(size) < 1:
@@ -150,13 +154,10 @@ def _pair(size: list[int] | None) -> tuple[int, int] | None:
 
 
 def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | None, Array | None]:
-    """Return all samples, and which of them are from a test file and from a validation file, if there are any."""
-    parts: dict[str, Samples] = {}
-    if split_files := _split_files(files.expanded(path)):
-        parts = {name: _load(str(file), how) for name, file in split_files.items()}
-    else:
-        parts = {"train": _load(path, how)}
-    if isinstance(test, str) and files.expanded(test).exists():
+    """Return all samples, and the masks of the test and validation samples; None for a split that the data lack."""
+    paths = {name: str(file) for name, file in _split_files(files.expanded(path)).items()} or {"train": path}
+    parts = {name: _load(file, how) for name, file in paths.items()}
+    if isinstance(test, str) and _exists(test):
         parts["test"] = _load(test, how)
     if len(parts) == 1:
         return parts["train"], *_own_split(parts["train"], test)
@@ -165,7 +166,7 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
         if part.channels != first.channels:
             hint = "; give task.channels, or task.size of a camera" if isinstance(first.inputs[0], Events) else ""
             raise ValueError(
-                f"{part.source} has {part.channels} channels, and {first.source} has {first.channels}: {name}{hint}"
+                f"{part.source} ({name}) has {part.channels} channels, and {first.source} has {first.channels}{hint}"
             )
     origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(parts.values())])
     masks = {name: origin == at for at, name in enumerate(parts)}
@@ -181,7 +182,10 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
 
 
 def _own_split(samples: Samples, test: float | str) -> tuple[Array | None, Array | None]:
-    """Return which samples the field `split` says to test and to validate, unless `test` is a condition."""
+    """Return the masks of the test and validation samples by the field `split`; None without it.
+
+    A condition as `test` has precedence over the field.
+    """
     column = np.char.lower(samples.fields["split"].astype(str)) if "split" in samples.fields else np.zeros(0, str)
     if isinstance(test, str) or not {"train", "test"} <= {*column}:
         return None, None
@@ -193,12 +197,12 @@ _SPLIT_ENDINGS = ("", ".npz", ".npy", ".csv", ".tsv", ".zip", *HDF5)  # "": a fo
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
-    """Return train.* and test.*, and validation.* if there is one, of a folder; {} if it has no such files or folders.
+    """Return the files or folders train and test of a folder, and validation if it exists; {} without train and test.
 
-    The names may have the same word in front, such as shd_train.h5 and shd_test.h5. Links that lead out are left out.
+    Their names may begin with the same word, such as shd_train.h5 and shd_test.h5. Links that lead out are left out.
     """
     found: dict[tuple[str, str], dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.iterdir()) if os.path.isdir(folder) else ():  # noqa: PTH112  # as in `_exists`
         ending = "" if path.is_dir() else path.suffix.lower() or "none"
         name = _SPLIT_NAME.fullmatch(path.name.removesuffix(path.suffix) if ending else path.name)
         if name and ending in _SPLIT_ENDINGS and not files.leads_out(path, folder):
@@ -209,14 +213,19 @@ def _split_files(folder: Path) -> dict[str, Path]:
     return {part: whole[0][part] for part in ("train", "validation", "test") if part in whole[0]} if whole else {}
 
 
+def _exists(path: str) -> bool:
+    return os.path.exists(files.expanded(path))  # noqa: PTH110  # unlike Path.exists, False for a name that is too long
+
+
 def _stamp(path: str) -> tuple[int, int]:
-    """A file's size and time, so that a changed file is read again; the files in a folder are not compared."""
+    """Return size and time of a file, so that a changed file is read again; the files in a folder are not compared."""
     stat = os.stat(files.expanded(path))  # noqa: PTH116  # for a path of unknown kind
     return stat.st_size, stat.st_mtime_ns
 
 
 def _load(path: str, how: Reading) -> Samples:
-    if not files.expanded(path).exists():
+    """Return the samples of a path, from memory if they were read before. Raises: as `data.read`."""
+    if not _exists(path):
         raise FileNotFoundError(f"task.path={path}: there is no such file or folder")
     return _load_once(path, how, _stamp(path))
 
@@ -228,7 +237,10 @@ def _load_once(path: str, how: Reading, stamp: tuple[int, int]) -> Samples:
 
 
 def _cut(samples: Samples, steps: int) -> Samples:
-    """Cut each sample into parts of so many steps, which get the field "part"; a rest at the end is dropped."""
+    """Cut each sample into parts of `steps` steps, numbered by the field "part"; a shorter rest is dropped.
+
+    Raises: ValueError for samples without steps, or if all are shorter.
+    """
     if steps < 1:
         raise ValueError(f"task.cut must be at least 1, got {steps}")
     if any(not isinstance(sample, np.ndarray) or sample.ndim == 1 for sample in samples.inputs):
@@ -257,21 +269,21 @@ _FEW_CHANNELS = 4
 
 
 class Suggestion(NamedTuple):
-    """A choice for a config that suits the data."""
+    """A setting that suits the data."""
 
-    key: str
-    value: str  # as typed
-    why: str
+    key: str  # of the config
+    value: str  # as it would be typed
+    why: str  # in a few words, for the user
 
 
-_LEAST_MEMBRANE = 0.25  # below it, most neurons with the threshold 1 do not spike
+_LEAST_DEVIATION = 0.25  # of membranes; below it, most neurons with the threshold 1 do not spike
 
 
 def _for_events(task: File) -> list[Suggestion]:
-    """Return the length of a step, and the input of an event if there are so few that neurons would not spike.
+    """Return the length of a step, and a larger input for each event if neurons would not spike without it.
 
-    Membranes sum a twelfth of a sample. Weights are made uniform within ±1/√channels, so that each event adds
-    1/(3·channels) to the variance of membranes.
+    Weights are drawn uniformly within ±1/√channels, so that an event adds 1/(3·channels) to the variance of membranes.
+    Membranes with a time constant of a sixth of a sample have the variance of a twelfth of its events.
     """
     if task.encoding != "events":
         return []
@@ -280,20 +292,22 @@ def _for_events(task: File) -> list[Suggestion]:
         why = f"at most {task.steps} steps a sample"
         found.append(Suggestion("task.dt", f"{task.dt:g}", "; ".join(filter(None, (why, task.samples.remark)))))
     events = np.mean([len(task.samples.inputs[int(n)].times) for n in task.splits["train"]])
-    size = math.sqrt(float(events) / 12 / (3 * task.input_size))
-    if task.max_rate == 1 and 0 < size < _LEAST_MEMBRANE:
-        found.append(Suggestion("task.max_rate", f"{0.5 / size:.2g}", "few events in a channel"))
+    deviation = math.sqrt(float(events) / 12 / (3 * task.input_size))  # of membranes
+    if task.max_rate == 1 and 0 < deviation < _LEAST_DEVIATION:
+        found.append(Suggestion("task.max_rate", f"{0.5 / deviation:.2g}", "few events in a channel"))
     return found
 
 
 def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
-    """Return choices that suit the data of a task.
+    """Return settings that suit the data of a task.
 
-    One target for a sample: membranes that remember a sixth of it, and a learning moment, with an update, eight times
-    in it. A target at each step: membranes of up to eight time constants, to a fifth of a sample, receptive fields for
-    few channels, and OTTT, which takes a signal at every step. Passes until the validation data show no progress.
+    - One target for each sample: membranes with a time constant of a sixth of a sample, and eight learning moments in a
+      sample, each with an update; one at the end for samples without steps, and for BPTT.
+    - A target at each step: up to eight groups of neurons with time constants up to a fifth of a sample, receptive
+      fields for few channels, and OTTT, which takes a signal at every step.
+    - Passes until the validation data show no progress.
 
-    Args: rule: the class of the rule, if it is typed; else "". hidden: the sizes of the hidden layers.
+    Args: rule: name of the rule's class if the user typed it; else "". hidden: sizes of the hidden layers.
     """
     target, steps, batches = task.target, task.steps, task.batches_per_pass
     if target.is_label:
@@ -305,7 +319,7 @@ def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
     found += _for_events(task)
     if target.at_steps:
         longest = max(8.0, min(steps / 5, 200))
-        groups = math.gcd(8, *hidden)  # of neurons, of equal size
+        groups = math.gcd(8, *hidden)  # number of groups of neurons, of equal size
         places = [at / (groups - 1) for at in range(groups)] if groups > 1 else [0.7]
         decays = ",".join(f"{1 - 1 / (1.4 * (longest / 1.4) ** place):.3g}" for place in places)
         found.append(Suggestion("rule", "ottt", "a signal at every step"))

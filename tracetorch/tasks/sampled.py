@@ -40,46 +40,46 @@ _MOST_STEPS = 10_000_000  # of a sample of events
 
 
 class Statistics(NamedTuple):
-    """What the metrics of a split need to be means over its samples."""
+    """Statistics of a split, with which its metrics are means over its samples."""
 
-    class_weight: Tensor  # (classes,): makes the mean of the weighted hits the mean of the classes' accuracies
+    class_weight: Tensor  # (classes,), of a hit: the mean of the weighted hits is the mean of the classes' accuracies
     variance: Tensor  # (values,), of the target
-    steps: float  # with a target, of a sample on average; 1 if the target is one for each sample
+    steps: float  # mean number of steps with a target in a sample; 1 if each sample has one target
 
 
 class SampledTask(Task):
     """Predict the target of each sample. Training samples come in a new order in every pass.
 
-    Samples of different lengths begin at different steps of a batch and end together; steps before the first one of a
-    sample have no input, and their outputs do not count.
+    Samples of different lengths begin at different steps of a batch and end together. The steps before the beginning of
+    a sample have no input, and their outputs do not count.
 
     Args:
         samples: inputs and targets.
-        kind, at: what the targets are; see `tracetorch.data.target.as_target`.
-        skip: for targets at steps, the steps at the beginning of each sample whose targets do not count, because the
-            network cannot know what was before.
-        encoding: how values become input. "current": as they are. "poisson": their value as spikes per step. "latency":
-            one spike for each channel, for samples without steps. "delta": a spike when a channel has risen, or fallen,
-            by `level` (level crossing), in two inputs for each channel. "events": the number of events in each step.
-            "auto": current for values, events for events.
-        steps: time steps for which a sample without steps is shown (None: 20); for others, None.
+        kind, at: the kind of targets, and whether each sample or each step has one; see `data.target.as_target`.
+        skip: for targets at steps: number of steps at the beginning of each sample whose targets do not count, because
+            the network cannot know earlier inputs.
+        encoding: "current": input is the value. "poisson": spikes with the value as their probability in each step.
+            "latency": one spike for each channel, for samples without steps. "delta": a spike when a channel has risen,
+            or fallen, by `level` (level crossing), in two inputs for each channel. "events": the number of events in
+            each step. "auto": current for values, events for events.
+        steps: time steps for which a sample without steps is shown (None: 20). None for samples with steps.
         steps_per_frame: time steps for each step of the samples.
-        dt: length of a time step in seconds: bins events; for others it only labels figures. None: as in the data; for
-            events, 1, 2 or 5 times a power of ten, so that the longest sample has 50 to 100 steps.
-        max_rate: factor of all inputs, at most 1 spike per step for poisson.
+        dt: length of a time step in seconds. It bins events; for other samples it only labels figures. None: as in the
+            data; for events, 1, 2 or 5 times a power of ten, so that the longest sample has about 40 to 100 steps.
+        max_rate: factor of all inputs. Probabilities of spikes are limited to 1.
         population: inputs for each channel, with Gaussian receptive fields over its range (see `encode.population`);
             1: the value itself.
         level: for delta, the change that gives a spike, in units of the normalized input.
-        normalize: of each channel, learned from training samples. "standard": mean 0, deviation 1; "range": 0 to 1;
-            "none". "auto": range for poisson, latency and populations, standard for the others; none for inputs with a
-            scale, such as brightness, and for events.
-        test, validation: samples that are held out, as bool (samples,), or as `tracetorch.data.split.held_out` takes
-            them.
+        normalize: the scale of each channel, learned from training samples. "standard": mean 0, deviation 1; "range": 0
+            to 1; "none". "auto": none for events and for inputs that need no normalization, such as brightness; else
+            range for poisson, latency and populations, and standard for other encodings.
+        test, validation: the samples to hold out: a mask, bool (samples,), or a fraction or condition, see
+            `data.split.held_out`.
         in_order: whether a fraction holds out the last samples instead of drawn ones.
-        augment_steps, augment_channels: largest shifts of a training sample, in time steps and in channels, drawn again
-            in each pass; what is shifted in is 0.
-        noise: standard deviation of Gaussian noise that is added to training inputs, for current.
-        batch_size: samples in a training batch.
+        augment_steps, augment_channels: largest shifts of a training sample, in steps and in channels, drawn again in
+            each pass and filled with zeros. Samples without steps are shifted in channels only.
+        noise: standard deviation of Gaussian noise that is added to normalized training inputs; not for events.
+        batch_size: samples in a training batch, at most all of them.
         seed: of splits, order, spikes and augmentation.
     Raises: ValueError for data or values that do not fit, TypeError for a count that is not a whole number.
     """
@@ -138,6 +138,8 @@ class SampledTask(Task):
         self.steps = int(self._lengths.max())
         if population > 1 and self.encoding in ("delta", "events"):
             raise ValueError(f"task.population={population} does not go with task.encoding={self.encoding}; give 1")
+        if noise and self.encoding == "events":
+            raise ValueError(f"task.noise={noise:g} does not go with task.encoding=events; give 0")
         self.population = population
         self.input_size = samples.channels * (2 if self.encoding == "delta" else population)
         self.output_size, self.output_names = self.target.size, self.target.classes or None
@@ -206,7 +208,7 @@ class SampledTask(Task):
     def _stream(
         self, chosen: Array, total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
     ) -> Stream:
-        """Return the input of these samples, (total, batch, input_size), aligned at its end."""
+        """Return the input of the chosen samples, (total, batch, input_size). All samples end at its last step."""
         if self.encoding == "events":
             return self._events(chosen, total, augment)
         scaled = [self.scale(self.samples.inputs[n]) for n in chosen]
@@ -214,8 +216,10 @@ class SampledTask(Task):
             scaled = [encode.population(torch.from_numpy(each), self.population, 0, 1).numpy() for each in scaled]
         if self.is_steady:
             values = self._augmented(torch.from_numpy(np.stack(scaled))[None], augment)[0].to(self.device)
-            name = "constant" if self.encoding == "current" else self.encoding
-            return ENCODERS[name](values * self.max_rate, total, seed=seed, samples=numbers)
+            values, name = values * self.max_rate, self.encoding
+            if name == "current":
+                return ENCODERS["constant"](values, total, seed=seed, samples=numbers)
+            return ENCODERS[name](values.clamp(max=1), total, seed=seed, samples=numbers)
         frames = total // self.steps_per_frame
         joined = np.zeros((frames, len(scaled), scaled[0].shape[-1]), dtype=np.float32)
         for row, sample in enumerate(scaled):
@@ -231,7 +235,7 @@ class SampledTask(Task):
         return Stream(partial(_steps_of, values), total, tuple(values.shape[1:]))
 
     def _events(self, chosen: Array, total: int, augment: np.random.Generator | None) -> Stream:
-        """Return the numbers of events in each step. Memory: one whole number for each event, and a chunk."""
+        """Return the numbers of events in each step. Memory: one step number for each event, and a chunk of steps."""
         assert self.dt is not None
         shifts = np.zeros((2, len(chosen)), dtype=np.int64)
         if augment is not None:
@@ -256,10 +260,11 @@ class SampledTask(Task):
             values = _shifted(values, augment.integers(-most, most + 1, values.shape[1]), 2)
         if self.noise:
             values = values + self.noise * torch.from_numpy(augment.standard_normal(values.shape, dtype=np.float32))
+            values = values if self.encoding in ("current", "delta") else values.clamp(0, 1)
         return values
 
     def description(self) -> str:
-        """Return what the data are, in a sentence: samples, steps, channels, targets, splits."""
+        """Return a summary of the data in a line: samples, steps, channels, targets, splits."""
         shortest, longest = int(self._lengths.min()), int(self._lengths.max())
         steps = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
         names = self.target.classes
@@ -277,43 +282,38 @@ class SampledTask(Task):
     def score(self, output: Tensor, batch: Batch) -> Trials:
         """Return accuracy and balanced accuracy of labels, or R² and the mean squared error of values.
 
-        The mean of a column over all samples of a split is this metric of the split.
+        The mean of a column over all samples of a split is the metric of the split. With one target for each sample,
+        there are also the columns of targets and predictions.
         """
-        of_split = self._statistics[self._split_of_batch(batch)]
-        found = dict(batch.conditions)
+        split = self._split_of[int(batch.conditions["sample"][0])]
+        class_weight, variance, steps = self._statistics[split]
+
+        def of_samples(value: Tensor) -> Tensor:
+            """Numbers of samples, whose mean over the split is the mean of `value` over all steps with a target."""
+            if not isinstance(batch, CountedBatch) or not batch.at_steps:
+                return value
+            return torch.where(batch.counted, value, 0.0).sum(dim=0) / steps
+
         if self.target.is_label:
             prediction = output.argmax(dim=-1)
             hit = (prediction == batch.target).to(torch.float32)
-            weight = of_split.class_weight
-            if not self.target.at_steps and self._split_of_batch(batch) == "train":  # a batch has other shares
-                weight = _class_weight(torch.bincount(batch.target, minlength=self.target.size).double())
-            columns = {"accuracy": hit, "balanced_accuracy": hit.double() * weight[batch.target]}
+            if not self.target.at_steps and split == "train":  # a training batch has its own shares of the classes
+                class_weight = _class_weight(torch.bincount(batch.target, minlength=self.target.size).double())
+            weighted = hit.double() * class_weight[batch.target]
+            columns = {"accuracy": of_samples(hit), "balanced_accuracy": of_samples(weighted)}
             named = {"target": batch.target, "prediction": prediction}
         else:
             output, target = self.in_units(output), self.in_units(batch.target)
             error = (output - target).square()
-            share = 1 / of_split.steps  # of the sum over the steps of a sample
-            columns = {"r2": share - (error / of_split.variance).mean(dim=-1), "mse": error.mean(dim=-1)}
+            unexplained = of_samples((error / variance).mean(dim=-1))
+            columns = {"r2": 1 - unexplained, "mse": of_samples(error.mean(dim=-1))}
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             named = {f"target_{at}": target[..., at] for at in few}
             named |= {f"prediction_{at}": output[..., at] for at in few}
-        if not self.target.at_steps:
-            return found | named | columns
-        return found | {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
-
-    def _split_of_batch(self, batch: Batch) -> str:
-        return self._split_of[int(batch.conditions["sample"][0])]
-
-    def _over_steps(self, name: str, value: Tensor, batch: Batch, of_split: Statistics) -> Tensor:
-        """Return a number for each sample, whose mean over a split is the mean over all of its steps."""
-        assert isinstance(batch, CountedBatch)
-        if name == "r2":
-            error = torch.where(batch.counted, 1 / of_split.steps - value, 0.0).sum(dim=0)
-            return 1 - error / of_split.steps
-        return torch.where(batch.counted, value, 0.0).sum(dim=0) / of_split.steps
+        return batch.conditions | ({} if self.target.at_steps else named) | columns
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """Return the accuracy of each class, for at most 32 classes."""
+        """Return the accuracy of each class, for one label in each sample and at most 32 classes."""
         classes = self.target.classes
         if "prediction" not in trials or len(classes) > _MOST_NAMED_CLASSES:
             return {}
@@ -325,7 +325,7 @@ class SampledTask(Task):
         }
 
     def figures(self, trials: Trials) -> Figures:
-        """Draw the confusion matrix of labels, or predictions against targets."""
+        """Draw the confusion matrix of labels, or predictions against targets; nothing for targets at steps."""
         from tracetorch import plot
 
         if "prediction" in trials:
@@ -352,7 +352,7 @@ class SampledTask(Task):
         }
 
     def load_for_test(self, state: dict[str, Any]) -> None:
-        """Use the scale of a trained network. Raises: ValueError if it had other channels or classes."""
+        """Use the scales of a trained network. Raises: ValueError if it was trained on other channels or classes."""
         if len(state["shift"]) != self.samples.channels:
             got = f"{len(state['shift'])} channels, and these data {self.samples.channels}"
             raise ValueError(f"{self.samples.source}: the network was trained on {got}")
@@ -365,13 +365,13 @@ class SampledTask(Task):
         self.target_scale = Scale(state["target_shift"].numpy(), state["target_factor"].numpy(), False)
 
     def _training_values(self) -> Iterator[Array]:
-        """Yield the values to predict of the training samples."""
+        """Yield the targets of the training samples, (values,) or (steps, values) each; nothing for labels."""
         for n in self.splits["train"] if not self.target.is_label else ():
             values = self.target.values[int(n)]
             yield values if self.target.counted is None else values[self.target.counted[int(n)]]
 
     def _scaled_target(self, target: Array) -> Array:
-        """Values are standardized, so that networks and learning rates need not know their unit."""
+        """Return targets for the loss: values are standardized, so that learning rates do not depend on their unit."""
         return target if self.target.is_label else self.target_scale(target)
 
     def in_units(self, values: Tensor) -> Tensor:
@@ -384,7 +384,7 @@ class SampledTask(Task):
     # ── preparation ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _count_steps(self, steps: int | None) -> Array:
-        """Return the number of time steps of each sample."""
+        """Return the number of time steps of each sample. Raises: ValueError for `steps` or `dt` that do not fit."""
         inputs, source = self.samples.inputs, self.samples.source
         if self.is_steady:
             whole_at_least(1, steps=_DEFAULT_STEPS if steps is None else steps)
@@ -408,7 +408,10 @@ class SampledTask(Task):
         return np.array([len(sample) for sample in inputs]) * self.steps_per_frame
 
     def _split(self, test: float | str | Array, validation: float | str | Array) -> None:
-        """Set `splits`: the sample numbers of each split."""
+        """Set `splits`: the sample numbers of each split.
+
+        Raises: ValueError if no sample is left in a split, or if a held-out class does not occur in training.
+        """
         free = np.ones(len(self.samples), dtype=bool)
         fields, source = self.samples.fields, self.samples.source
         seed = None if self._in_order else mix_seed(self.seed, _SPLIT)
@@ -429,10 +432,10 @@ class SampledTask(Task):
             raise ValueError(f"task.test={test}: no sample is left to test on, of {len(free)} in {source}")
         self._split_of = {int(n): name for name, chosen in self.splits.items() for n in chosen}
         if self.target.is_label:
-            seen = counts(self.target, self.splits["train"])
+            trained = counts(self.target, self.splits["train"])
             for name in ("validation", "test"):
-                there = counts(self.target, self.splits[name])
-                if missing := [self.target.classes[at] for at in np.flatnonzero((there > 0) & (seen == 0))]:
+                present = counts(self.target, self.splits[name])
+                if missing := [self.target.classes[at] for at in np.flatnonzero((present > 0) & (trained == 0))]:
                     raise ValueError(
                         f"{source}: the class {missing[0]} occurs in the {name} samples, and in none of the "
                         f"{len(self.splits['train']):,} training samples"
@@ -440,7 +443,7 @@ class SampledTask(Task):
 
 
 def _encoding(samples: Samples, encoding: str) -> str:
-    """Return the encoding. Raises: ValueError if the data do not have what it needs."""
+    """Return the encoding, chosen if it is "auto". Raises: ValueError for one that does not fit the samples."""
     choices("encoding", encoding, ("auto", "current", "poisson", "latency", "delta", "events"))
     first = samples.inputs[0]
     kind = "events" if isinstance(first, Events) else "steady" if first.ndim == 1 else "series"
@@ -460,21 +463,23 @@ def _encoding(samples: Samples, encoding: str) -> str:
 
 
 def _bins(times: Array, dt: float) -> Array:
-    """Return the step of each time. A time within 1e-4 steps below a bound counts as on it: times are rounded."""
+    """Return the step of each time. A time at most 1e-4 steps before a step belongs to it, since times are rounded."""
     return np.floor(times.astype(np.float64) / dt + 1e-4).astype(np.int64)
 
 
 def _step_length(inputs: Any) -> float:
-    """Return 1, 2 or 5 times a power of ten, in seconds, so that the longest sample has 50 to 100 steps."""
+    """Return 1, 2 or 5 times a power of ten, in seconds, so that the longest sample has about 40 to 100 steps."""
     longest = max((float(events.times[-1]) for events in inputs if len(events.times)), default=0.0)
     if longest <= 0:
         return 1e-3
     wanted = longest / 100
     power = 10.0 ** np.floor(np.log10(wanted))
-    return float(f"{next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * (1 - 1e-9)):.1g}")
+    least = wanted * (1 - 1e-6)  # times may be rounded to float32
+    return float(f"{next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least):.1g}")
 
 
 def _method(samples: Samples, encoding: str, normalize: str, population: int) -> Any:
+    """Return the method of `fit`, chosen if it is "auto". Raises: ValueError for one that does not fit the encoding."""
     choices("normalize", normalize, ("auto", "none", "standard", "range"))
     if encoding == "events":
         if normalize not in ("auto", "none"):
@@ -488,6 +493,7 @@ def _method(samples: Samples, encoding: str, normalize: str, population: int) ->
 
 
 def _statistics(target: Target, chosen: Array) -> Statistics:
+    """Return the statistics of the chosen samples."""
     if not len(chosen):
         return Statistics(torch.ones(1), torch.ones(1), 1.0)
     steps = 1.0 if target.counted is None else float(np.mean([target.counted[n].sum() for n in chosen]))
@@ -504,11 +510,11 @@ def _statistics(target: Target, chosen: Array) -> Statistics:
 
 
 def _class_weight(number: Tensor) -> Tensor:
-    """The weights of hits whose mean is the mean of the classes' accuracies. Args: number: of each class."""
+    """Return the weights of hits; see `Statistics`. Args: number: of targets in each class, (classes,)."""
     return number.sum() / ((number > 0).sum().clamp(min=1) * number.clamp(min=1))
 
 
-# ── functions that make streams: not lambdas, which cannot be pickled ─────────────────────────────────────────────────
+# ── functions that make streams, at the top level, so that they can be pickled ────────────────────────────────────────
 
 
 def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
@@ -518,7 +524,7 @@ def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
 class _Sparse(NamedTuple):
     """The events of one row of a batch."""
 
-    step: Array  # in order
+    step: Array  # of each event, in order
     channel: Array
     shift: int  # of the channels
 
@@ -539,7 +545,7 @@ def _events_of(samples: list[_Sparse], weight: Tensor, shape: tuple[int, int], s
 
 
 def _shifted(values: Tensor, shifts: Array, dim: int) -> Tensor:
-    """Return values (time, batch, channels), those of each row shifted along a dimension; 0 comes in."""
+    """Return values, (time, batch, channels), shifted along a dimension and filled with 0. Args: shifts: (batch,)."""
     size = values.shape[dim]
     places = torch.arange(size).view(*((size, 1, 1) if dim == 0 else (1, 1, size)))
     source = places - torch.from_numpy(shifts).view(1, -1, 1)

@@ -14,14 +14,14 @@ from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, has_classes, whole_at_least
+from tracetorch.tasks.task import BaseTask, Batch, CountedBatch, Figures, Task, Trials, has_classes, whole_at_least
 
 _BATCH_RESERVE = 4  # ratio of reserved to needed batches, on average, so that hardly any trial is used twice
 _MAX_SEARCH = 1000  # ratio of searched to needed batches, after which a missing class is an error
 
 
 class WrappingTask(BaseTask):
-    """A task that modifies another one, with the same sizes, device, summary and figures."""
+    """A task that modifies another task, with the same sizes, device, summary and figures."""
 
     _inner: BaseTask
 
@@ -108,13 +108,13 @@ class Blocks(WrappingTask, Task):
         every: training batches in a block, on average.
         jitter: range of the starts of blocks, as a fraction of `every`; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
-    Raises: ValueError for a task without one correct class in each trial, a block of no or of all classes, and other
-        invalid values; TypeError for a count that is not a whole number.
-    Memory: about n/`classes` batches of the task for n classes, whose trials make one batch.
+    Raises: ValueError for a task without one correct class in each trial, a batch of samples of different lengths, a
+        block of no or of all classes, and other invalid values; TypeError for a count that is not a whole number.
+    Memory: about n/`classes` batches of the task, with n classes; a batch of the block is selected from them.
     """
 
     def __init__(self, task: Task, *, classes: int = 2, every: int = 100, jitter: float = 0.2, seed: int = 0):
-        if not has_classes(task.train_batch(0).target):
+        if not has_classes(_without_padding(task.train_batch(0), task).target):
             raise ValueError(f"{type(task).__name__} has no classes: blocks need one correct class in each trial")
         if not 1 <= whole(classes, "classes") < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
@@ -142,7 +142,7 @@ class Blocks(WrappingTask, Task):
         parts: list[tuple[Batch, Tensor]] = []
         first, missing = number * _BATCH_RESERVE * self._blocks_per_round, self.batch_size
         for candidate in range(first, first + _MAX_SEARCH * self._blocks_per_round):
-            batch = self.task.train_batch(candidate)
+            batch = _without_padding(self.task.train_batch(candidate), self.task)
             rows = torch.isin(batch.target, classes).nonzero()[:missing, 0]
             if len(rows):
                 parts.append((batch, rows))
@@ -163,6 +163,22 @@ class Blocks(WrappingTask, Task):
     def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
         return self.task.example(trial)
 
+    def state_dict(self) -> dict[str, Any]:
+        return self.task.state_dict()
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        self.task.load_for_test(state)
+
+
+def _without_padding(batch: Batch, task: Task) -> Batch:
+    """Return the batch. Raises: ValueError if not all of its steps count: a wrapper would lose which ones do."""
+    if isinstance(batch, CountedBatch):
+        raise ValueError(
+            f"{type(task).__name__} has samples of different lengths, or targets at steps; a wrapper needs samples of "
+            "one length with one target each"
+        )
+    return batch
+
 
 def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
     """Return one batch of selected rows of several batches."""
@@ -174,7 +190,7 @@ def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
 
 
 def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
-    """Return the steps from `start` to `stop` of some rows; draw spikes for these rows only."""
+    """Return the steps from `start` to `stop` of some rows. Spikes are drawn for these rows only."""
     selected = []
     for xs, rows in parts:
         part = next(xs[start:stop].parts(stop - start))
@@ -276,7 +292,7 @@ class RewardedTask(WrappingTask, Environment):
     task's training batches; after a pass over its data the next pass begins.
 
     Args: task: with one correct class in each trial, such as `MNIST` or `PoissonClicks`.
-    Raises: ValueError for a task whose targets are numbers or several bits.
+    Raises: ValueError for a task whose targets are numbers or several bits, or with samples of different lengths.
     Memory: one batch of the task.
     Example:
         >>> digits = tt.tasks.RewardedTask(tt.tasks.MNIST(batch_size=16))
@@ -324,7 +340,7 @@ class RewardedTask(WrappingTask, Environment):
         """As `Environment.test`: each held-out trial once, with the columns of the task's `score`."""
         columns: list[Trials] = []
         for batch in self.task.eval_batches(split):
-            rows = len(batch.target)
+            rows = len(_without_padding(batch, self.task).target)
             action = choose(batch.xs, torch.ones(rows, dtype=torch.bool, device=batch.target.device))
             check_actions(action, rows, self.output_size)
             action = action.to(batch.target.device)
@@ -338,7 +354,12 @@ class RewardedTask(WrappingTask, Environment):
         return batch.xs, marks
 
     def state_dict(self) -> dict[str, Any]:
-        return {"number": self._number}
+        of_task = self.task.state_dict()
+        return {"number": self._number} | ({"task": of_task} if of_task else {})
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        if "task" in state:
+            self.task.load_for_test(state["task"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         number = state.get("number")
@@ -348,5 +369,5 @@ class RewardedTask(WrappingTask, Environment):
 
     def _present_batch(self) -> Batch:
         if self._batch is None:
-            self._batch = self.task.train_batch(self._number)
+            self._batch = _without_padding(self.task.train_batch(self._number), self.task)
         return self._batch
