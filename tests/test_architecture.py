@@ -4,7 +4,7 @@
 3  experiments               the library; never cli
 2  plot, tasks, runs < compare, diagnostics, interop < training   each may import those before it as MAY_IMPORT says
 1  nn, loss < rules          nn and loss know neither each other nor the rules
-0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed, loggers
+0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed, optional, loggers
 
 """
 
@@ -27,7 +27,7 @@ from tests.common_environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 
-ZERO = {"constrain", "files", "functional", "modes", "printable", "renamed", "encode"}
+ZERO = {"constrain", "files", "functional", "modes", "optional", "printable", "renamed", "encode"}
 ZERO |= {"backends", "data", "device", "memory", "loggers"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs", "compare", "diagnostics", "training", "interop"}

@@ -149,7 +149,7 @@ def test_wrong_loggers_are_refused_and_loggers_do_not_change_the_group_of_a_run(
     for name in ("tensorboard", "wandb", "mlflow"):
         monkeypatch.setitem(sys.modules, name, None)
         said = refused("run", *CLICKS, f"logger={name}")
-        assert f"needs {name}: pip install 'tracetorch[{name}]'" in said
+        assert f"needs the package {name}: pip install -c constraints.txt -e '.[{name}]'" in said
     config = {"task": {"a": 1}, "train": {}}
     assert group_of(config) == group_of(config | {"logger": {"tensorboard": {"flush_seconds": 1}}})
     assert issubclass(tt.loggers.TensorBoard, Logger)

@@ -279,6 +279,11 @@ def _heidelberg(change=None, **changes):
     return path
 
 
+def _half(file):
+    del file["labels"]
+    file["labels"] = [0.0, 0.5]
+
+
 def _linked(file):
     del file["spikes/times"]
     file["spikes/times"] = h5py.ExternalLink("b.h5", "/spikes/times")
@@ -413,6 +418,7 @@ HOSTILE = {
     "no spikes": (lambda: _heidelberg(lambda file: file.__delitem__("spikes")), "holds labels, and no spikes/times"),
     "times and units that differ": (lambda: _heidelberg(units=[[0], [1, 2]]), "sample 1 has 1 times, and its channel"),
     "an empty list": (lambda: _heidelberg(times=[[0.1], []], units=[[0], []]), "sample 1 holds no events"),
+    "half a label": (lambda: _heidelberg(_half, keys=["zero", "one"]), "has the label 0.5; wanted: whole numbers"),
     "a label without a name": (lambda: _heidelberg(keys=["zero"]), "has the label 1, and extra/keys names 1 labels"),
     "a channel above 700": (lambda: _heidelberg(units=[[0], [700]], keys=["a", "b"]), "channel 700, and there are 700"),
 }  # fmt: skip

@@ -34,7 +34,9 @@ def archive(path, **files):
     """Write an archive. Args: files: a__1_wav is the file a/1.wav."""
     with zipfile.ZipFile(path, "w") as file:
         for name, content in files.items():
-            file.writestr(name.replace("__", "/").replace("_wav", ".wav").replace("_png", ".png"), content)
+            file.writestr(
+                name.replace("__", "/").replace("_wav", ".wav").replace("_png", ".png").replace("_bmp", ".bmp"), content
+            )
     return path
 
 
@@ -281,6 +283,7 @@ WRONG: Any = {
         Reading(),
         "a/1.png is 3×4×1, and b/1.png is 9×9×1: give task.size",
     ),
+    "images of two endings": (zipped(a__1_png=png(), b__1_bmp=png()), Reading(), "holds 1 .png and 1 .bmp"),
     "no image": (zipped(a__1_png=b"\x89PNG"), Reading(), "a/1.png is not an image"),
 }  # fmt: skip
 

@@ -168,7 +168,7 @@ def test_the_state_of_an_environment_with_other_settings_is_refused(changes):
 
 def test_without_gymnasium_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
-    with pytest.raises(ValueError, match=r"Gymnasium is missing: pip install -c constraints.txt -e '.\[rl\]'"):
+    with pytest.raises(ValueError, match=r"gymnasium: pip install -c constraints.txt -e '.\[rl\]'"):
         Gym()
 
 

@@ -15,6 +15,7 @@ from tracetorch import files
 from tracetorch.data.container import MOST_FILES
 from tracetorch.data.events import Collector, EventReading
 from tracetorch.data.samples import Array, Samples
+from tracetorch.optional import library
 from tracetorch.printable import printable
 
 CHANNELS = 700  # of SHD and SSC
@@ -34,12 +35,9 @@ def read_hdf5(path: Path, how: EventReading) -> Samples:
     names of the labels. Further data sets of extra/ with one value for each sample are fields. Links, and data that lie
     in other files, are refused.
 
-    Raises: OSError; ImportError without h5py; ValueError that names the file, says what was found and what is wanted.
+    Raises: OSError; MissingLibraryError; ValueError that names the file, says what was found and what is wanted.
     """
-    try:
-        import h5py  # noqa: PLC0415
-    except ImportError:
-        raise ImportError("HDF5 files are read by h5py: pip install h5py") from None
+    h5py = library("h5py", "data")
     with files.open_regular(path) as file:
         try:
             with h5py.File(file, "r") as opened:
@@ -110,6 +108,10 @@ def _named(h5py: Any, numbers: Array, keys: Any, file: BinaryIO, path: Path) -> 
         texts = [bytes(key) for key in keys[()]]
     names = [text.rstrip(b"\0").decode("utf-8", "replace") for text in texts]
     whole = numbers.astype(np.int64)
+    if (whole != numbers).any():
+        raise ValueError(
+            f"{path} has the label {numbers[whole != numbers][0]}; wanted: whole numbers, as extra/keys names"
+        )
     if whole.min() < 0 or whole.max() >= len(names):
         wrong = int(whole.max() if whole.min() >= 0 else whole.min())
         raise ValueError(f"{path} has the label {wrong}, and extra/keys names {len(names)} labels, from 0")

@@ -77,7 +77,7 @@ def read(path: str | Path, how: Reading | None = None) -> Samples:
 
 
 def _read_files(container: Container, how: Reading) -> Samples:
-    """Read the files in a folder or an archive, with the ending of the pattern, or else the most frequent one.
+    """Read the files in a folder or an archive, with the ending of the pattern, or else the most frequent known one.
 
     Raises: OSError; ValueError that names the folder or archive.
     """
@@ -89,6 +89,12 @@ def _read_files(container: Container, how: Reading) -> Samples:
     if ending and ending not in endings:
         Pattern(str(how.pattern)).matching(container)  # raises ValueError unless the ending is a field
     ending = ending or next((end for end, _ in endings.most_common() if end in known), "")
+    mixed = [end for end in endings if end in IMAGES]
+    if ending in IMAGES and len(mixed) > 1 and how.pattern is None:
+        held = " and ".join(f"{endings[end]:,} {end}" for end in mixed)
+        raise ValueError(
+            f"{path} holds {held}; wanted: images of one ending, or task.pattern, such as '{{label}}/{{name}}{ending}'"
+        )
     if ending not in known and ".npy" in endings:
         raise ValueError(
             f"{path} holds {endings['.npy']:,} .npy files; wanted: one .npz with all samples (inputs, labels, lengths)"

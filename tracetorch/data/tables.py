@@ -12,6 +12,7 @@ import numpy as np
 from tracetorch import files
 from tracetorch.data.arrays import TARGETS
 from tracetorch.data.samples import Array, Samples
+from tracetorch.optional import library
 from tracetorch.printable import printable
 
 Rows = Literal["auto", "samples", "steps"]
@@ -116,10 +117,7 @@ def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
 
 def _load(path: Path) -> Any:
     """Return the table as a data frame. Raises: as `read_table`."""
-    try:
-        import pandas  # noqa: PLC0415
-    except ImportError:
-        raise ImportError("tables are read by pandas: pip install pandas") from None
+    pandas = library("pandas", "data")
     content = files.read_bytes(path, files.MOST_DATA_BYTES)
     head = content.partition(b"\n")[0]
     separator = "\t" if path.suffix.lower() == ".tsv" else ";" if b";" in head and b"," not in head else ","

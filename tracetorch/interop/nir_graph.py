@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from tracetorch import __version__, constrain, files
-from tracetorch.interop.optional import library
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, neurons
 from tracetorch.nn.input_trace import MAX_GROUPS
+from tracetorch.optional import library
 from tracetorch.printable import printable
 
 DT = 1e-4

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tracetorch import __version__, files
 from tracetorch import nn as layers
-from tracetorch.interop.optional import library
 from tracetorch.nn import Layer, Sequential
+from tracetorch.optional import library
 from tracetorch.printable import printable
 from tracetorch.runs.records import to_json
 

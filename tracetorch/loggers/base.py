@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 
@@ -38,20 +36,6 @@ class Logger(ABC):
     @abstractmethod
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """End the log. Args: summary: of run.json. status: "completed", "interrupted" or "failed"."""
-
-
-class MissingLibraryError(ValueError):
-    """The library of a logger is not installed."""
-
-
-def library(name: str, extra: str) -> ModuleType:
-    """Import the library of a logger. Args: extra: that installs it. Raises: MissingLibraryError: what to install."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise MissingLibraryError(
-            f"logger={extra} needs {name.partition('.')[0]}: pip install 'tracetorch[{extra}]', or leave logger out"
-        ) from error
 
 
 def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tracetorch.loggers.base import LoggedRun, Logger, flat, library, numbers, split_of
+from tracetorch.loggers.base import LoggedRun, Logger, flat, numbers, split_of
+from tracetorch.optional import library
 
 _TAG = "tracetorch.run_id"
 _MOST_PARAMETERS = 100  # of one request

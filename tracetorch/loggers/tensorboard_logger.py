@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tracetorch.loggers.base import LoggedRun, Logger, flat, library, numbers, split_of
+from tracetorch.loggers.base import LoggedRun, Logger, flat, numbers, split_of
+from tracetorch.optional import library
 
 
 class TensorBoard(Logger):

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tracetorch.loggers.base import LoggedRun, Logger, library, numbers, split_of
+from tracetorch.loggers.base import LoggedRun, Logger, numbers, split_of
+from tracetorch.optional import library
 
 _HOST = ("api.wandb.ai", 443)
 _CONNECT_SECONDS = 3.0  # longest wait for the server

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import ENCODERS, Stream, mix_seed, population, two_sided
+from tracetorch.optional import library
 from tracetorch.printable import printable
 from tracetorch.renamed import TASK_STATE, present, takes_former_names
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
@@ -139,10 +140,7 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
 
     Raises: ValueError for a missing or unsupported environment; see `Gym`. Errors of the module, unchanged.
     """
-    try:
-        import gymnasium
-    except ImportError as error:
-        raise ValueError("Gymnasium is missing: pip install -c constraints.txt -e '.[rl]'") from error
+    gymnasium = library("gymnasium", "rl")
     module, colon, name = id.rpartition(":")
     if colon:
         if not all(part.isidentifier() for part in module.split(".")):
