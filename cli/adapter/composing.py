@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
+from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value
 from tracetorch.cli.adapter.presets import (
     conf_dir,
     config_folders,
@@ -30,6 +30,7 @@ from tracetorch.cli.adapter.presets import (
 )
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
+from tracetorch.cli.adapter.starting import starting
 from tracetorch.cli.adapter.suggesting import suggestions
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
@@ -80,9 +81,10 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     """
     bases = {} if bases is None else bases
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
-    if suggested := suggestions(_resolved(config), _typed(overrides)):
-        config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], config_dir, bases)
-        notes = (suggested.in_words(), *notes)
+    chosen, remarks = _chosen(_resolved(config), _typed(overrides))
+    if chosen:
+        config, experiment, choices, notes = _composed([*chosen, *overrides], config_dir, bases)
+    notes = (*remarks, *notes)
     return Composed(_resolved(config), experiment, choices, notes)
 
 
@@ -91,12 +93,27 @@ def _typed(overrides: list[str]) -> dict[str, Any]:
     return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
 
 
+def _chosen(config: dict[str, Any], typed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return overrides for what is not typed: what suits the user's data, and layers as in the run of `init_from`.
+
+    Returns: the overrides; remarks on them.
+    """
+    layers, remark = starting(config, typed)
+    suggested = suggestions(config, {**typed, **layers})
+    lines, remarks = [], []
+    if suggested:
+        lines, remarks = suggested.as_typed(), [suggested.in_words()]
+    lines += [f"{key}={quote_value(value)}" for key, value in layers.items()]
+    return lines, remarks + [remark] * bool(remark)
+
+
 def template(overrides: list[str]) -> Template:
     """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
     config, experiment, choices, notes = _composed(overrides, None, {})
-    if suggested := suggestions(_resolved(config), _typed(overrides)):
-        config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], None, {})
-        notes = (suggested.in_words(), *notes)
+    chosen, remarks = _chosen(_resolved(config), _typed(overrides))
+    if chosen:
+        config, experiment, choices, notes = _composed([*chosen, *overrides], None, {})
+    notes = (*remarks, *notes)
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
 
