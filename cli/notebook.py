@@ -38,7 +38,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, 
 
     lines = [with_home(line) for line in _as_list(overrides)]
     folder = None if config_dir is None else expanded(config_dir)
-    composed = compose(lines, folder)
+    composed = compose(lines, folder, calls_own=True)
     check_new(composed.config)
     display = _Silent() if quiet else Display(composed.experiment, note_of(composed.choices, folder))
     outcome = execute(composed, lines, display=display)

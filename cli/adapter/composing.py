@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value
+from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import (
     conf_dir,
     config_folders,
@@ -31,7 +31,7 @@ from tracetorch.cli.adapter.presets import (
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
 from tracetorch.cli.adapter.starting import starting
-from tracetorch.cli.adapter.suggesting import suggestions
+from tracetorch.cli.adapter.suggesting import own_name, suggestions
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import accepts
@@ -71,21 +71,29 @@ class Template(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases | None = None) -> Composed:
+def compose(
+    overrides: list[str],
+    config_dir: Path | None = None,
+    bases: Bases | None = None,
+    *,
+    calls_own: bool = False,
+) -> Composed:
     """Compose the config that these overrides describe.
 
     Args:
         config_dir: a folder with further choices; their names must differ from those in `conf/`.
         bases: cache that this call reads and extends.
+        calls_own: whether a task that is typed, or of the project, is made to choose what suits its data. The
+            overrides must not come from a file.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
     bases = {} if bases is None else bases
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
-    chosen, remarks = _chosen(_resolved(config), _typed(overrides))
+    chosen, remarks = _chosen(_resolved(config), overrides, calls_own)
     if chosen:
         config, experiment, choices, notes = _composed([*chosen, *overrides], config_dir, bases)
-    notes = (*remarks, *notes)
-    return Composed(_resolved(config), experiment, choices, notes)
+    found = _resolved(config)
+    return Composed(found, own_name(experiment, found), choices, (*remarks, *notes))
 
 
 def _typed(overrides: list[str]) -> dict[str, Any]:
@@ -93,13 +101,14 @@ def _typed(overrides: list[str]) -> dict[str, Any]:
     return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
 
 
-def _chosen(config: dict[str, Any], typed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _chosen(config: dict[str, Any], overrides: list[str], calls_own: bool) -> tuple[list[str], list[str]]:
     """Return overrides for what is not typed: what suits the user's data, and layers as in the run of `init_from`.
 
     Returns: the overrides; remarks on them.
     """
+    typed = _typed(overrides)
     layers, remark = starting(config, typed)
-    suggested = suggestions(config, {**typed, **layers})
+    suggested = suggestions(config, {**typed, **layers}, typed_values(overrides) if calls_own else None)
     lines, remarks = [], []
     if suggested:
         lines, remarks = suggested.as_typed(), [suggested.in_words()]
@@ -107,15 +116,18 @@ def _chosen(config: dict[str, Any], typed: Mapping[str, Any]) -> tuple[list[str]
     return lines, remarks + [remark] * bool(remark)
 
 
-def template(overrides: list[str]) -> Template:
-    """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
+def template(overrides: list[str], *, calls_own: bool = False) -> Template:
+    """Compose a config, but leave its plain references to other values unresolved; any others are resolved now.
+
+    Args: calls_own: as for `compose`.
+    """
     config, experiment, choices, notes = _composed(overrides, None, {})
-    chosen, remarks = _chosen(_resolved(config), _typed(overrides))
+    chosen, remarks = _chosen(_resolved(config), overrides, calls_own)
     if chosen:
         config, experiment, choices, notes = _composed([*chosen, *overrides], None, {})
-    notes = (*remarks, *notes)
-    unresolved = OmegaConf.to_container(config, resolve=False)
-    return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
+    found, unresolved = _resolved(config), OmegaConf.to_container(config, resolve=False)
+    name = own_name(experiment, found)
+    return Template(_without_calls(unresolved, found), name, choices, (*remarks, *notes))
 
 
 def fill(base: Template, changes: list[str]) -> Composed:

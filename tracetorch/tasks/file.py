@@ -267,7 +267,7 @@ class Suggestion(NamedTuple):
 _LEAST_MEMBRANE = 0.25  # below it, most neurons with the threshold 1 do not spike
 
 
-def _for_events(task: File) -> list[Suggestion]:
+def _for_events(task: SampledTask) -> list[Suggestion]:
     """Return the length of a step, and the input of an event if there are so few that neurons would not spike.
 
     Membranes sum a twelfth of a sample. Weights are made uniform within ±1/√channels, so that each event adds
@@ -286,14 +286,20 @@ def _for_events(task: File) -> list[Suggestion]:
     return found
 
 
-def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
+_PATIENCE = 10
+
+
+def suggest(task: SampledTask, rule: str, hidden: Sequence[int], length: float | None = None) -> list[Suggestion]:
     """Return choices that suit the data of a task.
 
     One target for a sample: membranes that remember a sixth of it, and a learning moment, with an update, eight times
     in it. A target at each step: membranes of up to eight time constants, to a fifth of a sample, receptive fields for
     few channels, and OTTT, which takes a signal at every step. Passes until the validation data show no progress.
 
-    Args: rule: the class of the rule, if it is typed; else "". hidden: the sizes of the hidden layers.
+    Args:
+        rule: the class of the rule, if it is typed; else "".
+        hidden: the sizes of the hidden layers.
+        length: passes, if a length is typed.
     """
     target, steps, batches = task.target, task.steps, task.batches_per_pass
     if target.is_label:
@@ -324,9 +330,12 @@ def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
         every = f"{max(1, steps // 8)}"
     if every != "null":
         found.append(Suggestion("train.learn_every", every, "the target holds all along"))
-    passes = max(30, math.ceil(1000 / batches))
-    found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
+    passes = length or max(30, math.ceil(1000 / batches))
+    if length is None:
+        found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
     if len(task.splits["validation"]):
-        found.append(Suggestion("train.eval_every", f"{batches * math.ceil(passes / 30)}", "updates"))
-        found.append(Suggestion("train.patience", "10", "evaluations without a better one"))
+        passes_between = max(1, math.ceil(passes / 30))
+        found.append(Suggestion("train.eval_every", f"{batches * passes_between}", "updates"))
+        if passes / passes_between > _PATIENCE:
+            found.append(Suggestion("train.patience", f"{_PATIENCE}", "evaluations without a better one"))
     return found

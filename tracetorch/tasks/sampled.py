@@ -34,7 +34,7 @@ Encoding = Literal["auto", "current", "poisson", "latency", "delta", "events"]
 Normalize = Literal["auto", "none", "standard", "range"]
 
 _ORDER, _SPIKES, _AUGMENT, _SPLIT = 3, 0, 5, 6  # purposes of the seeds
-_MOST_NAMED_CLASSES, _MOST_NAMED_VALUES = 32, 8
+_MOST_NAMED_CLASSES, _MOST_CONFUSED_CLASSES, _MOST_NAMED_VALUES = 32, 12, 8
 _DEFAULT_STEPS = 20
 _MOST_STEPS = 10_000_000  # of a sample of events
 
@@ -299,7 +299,23 @@ class SampledTask(Task):
             named |= {f"prediction_{at}": output[..., at] for at in few}
         if not self.target.at_steps:
             return found | named | columns
-        return found | {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
+        found |= {name: self._over_steps(name, value, batch, of_split) for name, value in columns.items()}
+        if self.target.is_label and self._split_of_batch(batch) != "train":
+            found |= self._confused(prediction, batch)
+        return found
+
+    def _confused(self, prediction: Tensor, batch: Batch) -> Trials:
+        """Return how many steps of each class were taken for each other one, by sample; {} for many classes."""
+        assert isinstance(batch, CountedBatch)
+        if self.target.size > _MOST_CONFUSED_CLASSES:
+            return {}
+        pair = torch.where(batch.counted, batch.target * self.target.size + prediction, -1)
+        return {name: (pair == at).sum(dim=0) for at, name in enumerate(self._pairs)}
+
+    @property
+    def _pairs(self) -> list[str]:
+        """The names of pairs of a class and one that it was taken for, the latter running faster."""
+        return [f"steps_of_{true}_as_{taken}" for true in self.target.classes for taken in self.target.classes]
 
     def _split_of_batch(self, batch: Batch) -> str:
         return self._split_of[int(batch.conditions["sample"][0])]
@@ -313,8 +329,21 @@ class SampledTask(Task):
         return torch.where(batch.counted, value, 0.0).sum(dim=0) / of_split.steps
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """Return the accuracy of each class, for at most 32 classes."""
+        """Return the accuracy of each class, for at most 32 classes.
+
+        For labels at each step: for at most 12; and the share of the most frequent class.
+        """
         classes = self.target.classes
+        if self.target.is_label and self.target.at_steps:
+            number = torch.from_numpy(counts(self.target, trials["sample"].numpy())).double()
+            found = {"chance_accuracy": float(number.max() / number.sum())}
+            right = {name: trials.get(f"steps_of_{name}_as_{name}") for name in classes}
+            shares = {
+                f"accuracy_of_{name}": float(steps.sum() / number[at])
+                for at, (name, steps) in enumerate(right.items())
+                if steps is not None and number[at]
+            }
+            return shares | found
         if "prediction" not in trials or len(classes) > _MOST_NAMED_CLASSES:
             return {}
         target, hit = trials["target"].long(), trials["accuracy"].double()
@@ -331,6 +360,11 @@ class SampledTask(Task):
         if "prediction" in trials:
             target, prediction = trials["target"].long(), trials["prediction"].long()
             return {"confusion": plot.confusion(target, prediction, list(self.target.classes))}
+        if self.target.is_label and set(self._pairs) <= trials.keys():
+            total = torch.stack([trials[name].sum() for name in self._pairs]).long()
+            pair = torch.arange(len(total)).repeat_interleave(total)
+            true, taken = pair // self.target.size, pair % self.target.size
+            return {"confusion": plot.confusion(true, taken, list(self.target.classes))}
         if "prediction_0" in trials:
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             pairs = [(trials[f"target_{at}"], trials[f"prediction_{at}"]) for at in few]
