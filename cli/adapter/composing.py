@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from tracetorch.cli import project
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import (
     conf_dir,
@@ -89,7 +90,7 @@ def compose(
     """
     bases = {} if bases is None else bases
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
-    chosen, remarks = _chosen(_resolved(config), overrides, calls_own)
+    chosen, remarks = _chosen(_resolved(config), overrides, config_dir, calls_own)
     if chosen:
         config, experiment, choices, notes = _composed([*chosen, *overrides], config_dir, bases)
     found = _resolved(config)
@@ -101,14 +102,18 @@ def _typed(overrides: list[str]) -> dict[str, Any]:
     return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
 
 
-def _chosen(config: dict[str, Any], overrides: list[str], calls_own: bool) -> tuple[list[str], list[str]]:
+def _chosen(
+    config: dict[str, Any], overrides: list[str], config_dir: Path | None, calls_own: bool
+) -> tuple[list[str], list[str]]:
     """Return overrides for what is not typed: what suits the user's data, and layers as in the run of `init_from`.
 
     Returns: the overrides; remarks on them.
     """
     typed = _typed(overrides)
     layers, remark = starting(config, typed)
-    suggested = suggestions(config, {**typed, **layers}, typed_values(overrides) if calls_own else None)
+    targets, own = typed_values(overrides) if calls_own else None, project.current()
+    packages = project.trusted(config_dir) if config_dir is not None else own.packages if own else ()
+    suggested = suggestions(config, {**typed, **layers}, targets, packages)
     lines, remarks = [], []
     if suggested:
         lines, remarks = suggested.as_typed(), [suggested.in_words()]
@@ -122,7 +127,7 @@ def template(overrides: list[str], *, calls_own: bool = False) -> Template:
     Args: calls_own: as for `compose`.
     """
     config, experiment, choices, notes = _composed(overrides, None, {})
-    chosen, remarks = _chosen(_resolved(config), overrides, calls_own)
+    chosen, remarks = _chosen(_resolved(config), overrides, None, calls_own)
     if chosen:
         config, experiment, choices, notes = _composed([*chosen, *overrides], None, {})
     found, unresolved = _resolved(config), OmegaConf.to_container(config, resolve=False)

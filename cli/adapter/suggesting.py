@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracetorch.cli import project
 from tracetorch.cli.adapter.making import locate, make, naming
 from tracetorch.cli.adapter.overrides import GROUPS
 from tracetorch.cli.check import check, check_trusted
@@ -44,7 +43,10 @@ class Suggested(NamedTuple):
 
 
 def suggestions(
-    config: dict[str, Any], typed: Mapping[str, Any], targets: set[tuple[str, str]] | None = None
+    config: dict[str, Any],
+    typed: Mapping[str, Any],
+    targets: set[tuple[str, str]] | None = None,
+    packages: Collection[str] = (),
 ) -> Suggested | None:
     """Return what suits the data of a `File` task or of a dataset of the user's own, and is not typed.
 
@@ -53,7 +55,8 @@ def suggestions(
     Args:
         config: composed of what is typed alone.
         typed: the typed values by key or group.
-        targets: see `adapter.typed_values`; such parts of a task are called. None: parts of the user's own are not.
+        targets: typed ones, see `adapter.typed_values`, which may be called. None: no part of the user's own may.
+        packages: others that may be called.
     Returns: None for other tasks, or if a preset is typed.
     Raises: UsageError for data that cannot be read, unless there are none.
     """
@@ -64,7 +67,7 @@ def suggestions(
     if not is_file and (targets is None or "train" in typed or not is_own(node)):
         return None
     check(config)
-    if not is_file and not _may_make(node, targets or set()):
+    if not is_file and not _may_make(node, targets or set(), packages):
         return None
     from tracetorch.tasks.file import Suggestion, suggest
     from tracetorch.tasks.sampled import SampledTask
@@ -107,13 +110,12 @@ def is_own(task: dict[str, Any]) -> bool:
     return target == DATASET or not target.startswith("tracetorch.")
 
 
-def _may_make(task: dict[str, Any], targets: set[tuple[str, str]]) -> bool:
+def _may_make(task: dict[str, Any], targets: set[tuple[str, str]], packages: Collection[str]) -> bool:
     """Whether a task of the user's own may be called, and may have a dataset."""
     from tracetorch.tasks.sampled import SampledTask
 
-    own = project.current()
     try:
-        check_trusted({"task": task}, Path("task"), own.packages if own else (), targets)
+        check_trusted({"task": task}, Path("task"), packages, targets)
         with naming("task"):
             found = locate(task.get("_target_"))
     except UsageError:  # the run says so

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import tracetorch as tt
 from tests.command_line import ran, tracetorch
 from tracetorch.cli.adapter import compose
 
@@ -57,6 +58,25 @@ def test_a_typed_length_counts_for_evaluations_and_patience(labelled):
         "train.updates=7": [None, 7, 5, None],
         "train.passes=90": [90, None, 15, 10],
     }
+
+
+@pytest.mark.parametrize("at", ["end", "steps"])
+def test_new_arrays_get_the_predictions_that_they_would_get_as_test_samples(at, tmp_path):
+    random = np.random.default_rng(0)
+    inputs = random.normal(50, 20, size=(40, 10, 2)).astype(np.float32)
+    target = inputs[..., 0] * 3 if at == "steps" else inputs.mean(axis=(1, 2))
+    np.savez(tmp_path / "data.npz", inputs=inputs, target=target, split=["train", "test"] * 20)
+    given = ["task=file", f"task.path={tmp_path / 'data.npz'}", *SHORT, f"output.dir={tmp_path / 'run'}"]
+    run = tt.run([*given, "network.neuron.threshold=0.1"], quiet=True)
+    reduce = {"reduce": "mean", "window": run.task.readout_window} if at == "end" else {}
+    run.net.reset()
+    output = run.net.run(run.task.inputs_of(inputs[1::2]), **reduce).detach()
+    predicted = run.task.in_units(output).squeeze(-1).numpy()
+    error = (predicted.T if at == "steps" else predicted) - target[1::2]
+    assert (error**2).mean() == pytest.approx(run.summary["mse"], rel=1e-4)
+    for wrong in (inputs[:, :, :1], inputs[0], inputs * np.nan):
+        with pytest.raises(ValueError, match="values must"):
+            run.task.inputs_of(wrong)
 
 
 def test_runs_are_named_after_their_data(labelled, tmp_path):

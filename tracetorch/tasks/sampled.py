@@ -33,7 +33,7 @@ from tracetorch.tasks.task import (
 Encoding = Literal["auto", "current", "poisson", "latency", "delta", "events"]
 Normalize = Literal["auto", "none", "standard", "range"]
 
-_ORDER, _SPIKES, _AUGMENT, _SPLIT = 3, 0, 5, 6  # purposes of the seeds
+_SPIKES, _ORDER, _NEW, _AUGMENT, _SPLIT = 0, 3, 4, 5, 6  # purposes of the seeds; 1 and 2: spikes of held-out samples
 _MOST_NAMED_CLASSES, _MOST_CONFUSED_CLASSES, _MOST_NAMED_VALUES = 32, 12, 8
 _DEFAULT_STEPS = 20
 _MOST_STEPS = 10_000_000  # of a sample of events
@@ -203,13 +203,37 @@ class SampledTask(Task):
         counted = torch.from_numpy(given).to(self.device)
         return CountedBatch(xs, at_steps, {"sample": numbers}, counted, at_steps=True)
 
+    def inputs_of(self, values: Any) -> Stream:
+        """Return the input of new samples without targets, (time, samples, input_size), scaled and encoded as here.
+
+        Args: values: (samples, steps, channels), or (samples, channels) for steady inputs, in the units of the data.
+        Raises: ValueError for another shape, for values that are not finite, and for a task with events.
+        Example: `run.net.run(run.task.inputs_of(values), reduce="mean")` with `run = tt.load(DIR)`
+        """
+        if self.encoding == "events":
+            raise ValueError("events cannot be given as an array: read them with tracetorch eval DIR task.path=FILE")
+        array = np.asarray(values, dtype=np.float32)
+        channels, middle = self.samples.channels, "" if self.is_steady else "steps, "
+        if array.ndim != (2 if self.is_steady else 3) or array.shape[-1] != channels or not array.size:
+            raise ValueError(f"values must have the shape (samples, {middle}{channels}), got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError("values must be finite numbers, got others")
+        steps = self.steps if self.is_steady else array.shape[1] * self.steps_per_frame
+        numbers = torch.arange(len(array), device=self.device)
+        return self._encoded(list(array), steps, mix_seed(self.seed, _NEW), numbers, None)
+
     def _stream(
         self, chosen: Array, total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
     ) -> Stream:
         """Return the input of these samples, (total, batch, input_size), aligned at its end."""
         if self.encoding == "events":
             return self._events(chosen, total, augment)
-        scaled = [self.scale(self.samples.inputs[n]) for n in chosen]
+        return self._encoded([self.samples.inputs[n] for n in chosen], total, seed, numbers, augment)
+
+    def _encoded(
+        self, samples: list[Array], total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
+    ) -> Stream:
+        scaled = [self.scale(sample) for sample in samples]
         if self.population > 1:
             scaled = [encode.population(torch.from_numpy(each), self.population, 0, 1).numpy() for each in scaled]
         if self.is_steady:
