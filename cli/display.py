@@ -24,7 +24,14 @@ _NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of the names of costs, which have rows of their own
 _ACTIVITY = ("firing_rate_hz", "firing_rate_per_step", "activation_sparsity", "connection_sparsity")
 _OPERATIONS = ("synaptic_operations", "effective_acs", "effective_macs")
-_OTHERS = ("updates", "tested", "checkpoint", *_ACTIVITY, *_OPERATIONS)  # entries of the summary that are not results
+_OTHERS = (
+    "updates",
+    "tested",
+    "tested_update",
+    "checkpoint",
+    *_ACTIVITY,
+    *_OPERATIONS,
+)  # entries of the summary that are not results
 _PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
@@ -133,6 +140,10 @@ class Display:
         run, summary = outcome.run, outcome.run.summary
         results = {name: value for name, value in summary.items() if name not in _OTHERS and not name.endswith(_COSTS)}
         rows = [(name.replace("_", " "), _number(value)) for name, value in results.items()]
+        if "tested_update" in summary:
+            rows.append(
+                ("tested", f"{summary['tested'].replace('latest', 'last')}, update {summary['tested_update']:,}")
+            )
         rows += _activity(summary)
         if "steps_per_second" in summary:
             per_update = f", {1000 * summary['update_seconds']:,.1f} ms each" if "update_seconds" in summary else ""

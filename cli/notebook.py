@@ -45,7 +45,7 @@ def run(
 
     lines = [with_home(line) for line in _as_list(overrides)]
     folder = None if config_dir is None else expanded(config_dir)
-    composed = compose(lines, folder)
+    composed = compose(lines, folder, calls_own=True)
     check_own(composed.config, typed_values(lines), folder, trust)
     check_new(composed.config)
     notes = filter(None, [note_of(composed.choices, folder), *composed.notes])

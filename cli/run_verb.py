@@ -53,7 +53,7 @@ def _single(overrides: list[str], config_dir: Path | None, trust: list[str], sho
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
-    composed = compose(overrides, config_dir)
+    composed = compose(overrides, config_dir, calls_own=True)
     check_own(composed.config, typed_values(overrides), config_dir, trust)
     check_new(composed.config)
     notes = filter(None, [note_of(composed.choices, config_dir), *composed.notes])

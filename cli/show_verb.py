@@ -26,7 +26,7 @@ def command(
     from tracetorch.cli.adapter import compose, note_of, typed_values
     from tracetorch.cli.check import check_new, check_own
 
-    composed = compose(overrides or [], config_dir)
+    composed = compose(overrides or [], config_dir, calls_own=bool(trust))  # else nothing of the user's is imported
     own = project.current()
     if trust and config_dir is None and own is None:
         raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")

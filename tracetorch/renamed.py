@@ -82,7 +82,7 @@ R = TypeVar("R")
 def current(config: Any) -> Any:
     """A whole config with its present keys and targets, and with added arguments."""
     found = _translated(config, _names_of, TARGETS, _complete)
-    is_whole = isinstance(found, dict) and "train" in found  # not a part alone
+    is_whole = isinstance(found, dict) and "train" in found and "_target_" not in found  # not a part alone
     return _complete(found, ADDED_KEYS) if is_whole else found
 
 

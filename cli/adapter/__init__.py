@@ -5,6 +5,7 @@ from tracetorch.cli.adapter.making import function, make
 from tracetorch.cli.adapter.overrides import GROUPS, check_foreign, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import conf_dir, note_of, options, preset_file
 from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
+from tracetorch.cli.adapter.suggesting import is_own
 
 __all__ = [
     "GROUPS",
@@ -19,6 +20,7 @@ __all__ = [
     "conf_dir",
     "fill",
     "function",
+    "is_own",
     "load",
     "make",
     "note_of",

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
+from tracetorch.cli import project
+from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import (
     conf_dir,
     config_folders,
@@ -30,7 +31,8 @@ from tracetorch.cli.adapter.presets import (
 )
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
-from tracetorch.cli.adapter.suggesting import suggestions
+from tracetorch.cli.adapter.starting import starting
+from tracetorch.cli.adapter.suggesting import own_name, suggestions
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import accepts
@@ -71,27 +73,54 @@ class Template(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases | None = None) -> Composed:
+def compose(
+    overrides: list[str],
+    config_dir: Path | None = None,
+    bases: Bases | None = None,
+    *,
+    calls_own: bool = False,
+) -> Composed:
     """Compose the config that these overrides describe.
 
     Args:
         config_dir: a folder with further choices; their names must differ from those in `conf/`.
         bases: cache that this call reads and extends.
+        calls_own: whether a task that is typed, or of the project, is made to choose what suits its data. The
+            overrides must not come from a file.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
-    config, experiment, choices, notes = _suited(overrides, config_dir, {} if bases is None else bases)
+    config, experiment, choices, notes = _suited(overrides, config_dir, {} if bases is None else bases, calls_own)
     return Composed(_resolved(config), experiment, choices, notes)
 
 
 def _suited(
-    overrides: list[str], config_dir: Path | None, bases: Bases
+    overrides: list[str], config_dir: Path | None, bases: Bases, calls_own: bool
 ) -> tuple[DictConfig, str, dict[str, str], tuple[str, ...]]:
-    """As `_composed`, with the choices that suit a user's data."""
+    """As `_composed`, with the choices of `_chosen`, and an experiment named after a user's data."""
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
-    if suggested := suggestions(_resolved(config), _typed(overrides)):
-        config, experiment, choices, notes = _composed([*suggested.as_typed(), *overrides], config_dir, bases)
-        notes = (suggested.in_words(), *notes)
-    return config, experiment, choices, notes
+    chosen, remarks = _chosen(_resolved(config), overrides, config_dir, calls_own)
+    if chosen:
+        config, experiment, choices, notes = _composed([*chosen, *overrides], config_dir, bases)
+    return config, own_name(experiment, _resolved(config)), choices, (*remarks, *notes)
+
+
+def _chosen(
+    config: dict[str, Any], overrides: list[str], config_dir: Path | None, calls_own: bool
+) -> tuple[list[str], list[str]]:
+    """Return overrides for what is not typed: what suits the user's data, and layers as in the run of `init_from`.
+
+    Returns: the overrides; remarks on them.
+    """
+    typed = _typed(overrides)
+    layers, remark = starting(config, typed)
+    targets, own = typed_values(overrides) if calls_own else None, project.current()
+    packages = project.trusted(config_dir) if config_dir is not None else own.packages if own else ()
+    suggested = suggestions(config, {**typed, **layers}, targets, packages)
+    lines, remarks = [], []
+    if suggested:
+        lines, remarks = suggested.as_typed(), [suggested.in_words()]
+    lines += [f"{key}={quote_value(value)}" for key, value in layers.items()]
+    return lines, remarks + [remark] * bool(remark)
 
 
 def _typed(overrides: list[str]) -> dict[str, Any]:
@@ -100,9 +129,12 @@ def _typed(overrides: list[str]) -> dict[str, Any]:
     return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
 
 
-def template(overrides: list[str]) -> Template:
-    """Compose a config, and leave plain references unresolved; other references are resolved. Raises: as `compose`."""
-    config, experiment, choices, notes = _suited(overrides, None, {})
+def template(overrides: list[str], *, calls_own: bool = False) -> Template:
+    """Compose a config, and leave plain references unresolved; other references are resolved.
+
+    Args: calls_own: as for `compose`. Raises: as `compose`.
+    """
+    config, experiment, choices, notes = _suited(overrides, None, {}, calls_own)
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracetorch.cli.adapter.making import make
+from tracetorch.cli.adapter.making import locate, make, naming
 from tracetorch.cli.adapter.overrides import GROUPS
-from tracetorch.cli.check import check
+from tracetorch.cli.check import check, check_trusted
+from tracetorch.cli.errors import UsageError
 from tracetorch.cli.suggest import has
 from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from tracetorch.tasks.file import Suggestion
 
-FILE = "tracetorch.tasks.File"
+FILE, DATASET = "tracetorch.tasks.File", "tracetorch.tasks.Dataset"
+PRESET = "file"  # the experiment for data of the user's own
 
 
 class DataSuggestions(NamedTuple):
@@ -38,27 +42,91 @@ class DataSuggestions(NamedTuple):
         return "\n".join(filter(None, [self.data, chosen]))
 
 
-def suggestions(config: dict[str, Any], typed: Mapping[str, Any]) -> DataSuggestions | None:
-    """Return the choices that suit the data of a `File` task, without those that are typed.
+def suggestions(
+    config: dict[str, Any],
+    typed: Mapping[str, Any],
+    targets: set[tuple[str, str]] | None = None,
+    packages: Collection[str] = (),
+) -> DataSuggestions | None:
+    """Return the choices that suit a `File` task, or a dataset of the user's own, without those that are typed.
 
-    The data are read for this; the task of the run then finds them in a cache.
+    The data are read for this; the task of the run then finds those of a file in a cache.
 
-    Args: config: composed of the typed overrides. typed: their values, by key or group.
+    Args:
+        config: composed of the typed overrides.
+        typed: their values, by key or group.
+        targets: typed ones, see `adapter.typed_values`, which may be called. None: no part of the user's own may be.
+        packages: others that may be called.
     Returns: None for another task, or if another experiment than "file" is typed.
     Raises: UsageError for data that cannot be read; not for data that do not exist.
     """
     node = config.get("task")
-    if not isinstance(node, dict) or node.get("_target_") != FILE or typed.get("experiment", "file") != "file":
+    if not isinstance(node, dict) or typed.get("experiment", PRESET) != PRESET:
+        return None
+    is_file = node.get("_target_") == FILE
+    if not is_file and (targets is None or "train" in typed or not is_own(node)):
         return None
     check(config)
+    if not is_file and not _may_make(node, targets or set(), packages):
+        return None
     from tracetorch.tasks.file import Suggestion, suggest
+    from tracetorch.tasks.sampled import SampledTask
 
-    data, found = "", [] if "experiment" in typed else [Suggestion("experiment", "file", "")]
-    if expanded(node["path"]).exists():  # otherwise the run says so when it makes its task
+    data, found = "", [] if "experiment" in typed else [Suggestion("experiment", PRESET, "")]
+    if not is_file or expanded(node["path"]).exists():  # otherwise the run says so when it makes its task
         task = make(node, "task")
+        if not isinstance(task, SampledTask):
+            return None
         rule = str(config["rule"].get("_target_", "")).rpartition(".")[2] if "rule" in typed else ""
-        hidden = config["network"].get("hidden") if "network.hidden" in typed else [256]  # as in the preset
-        data, found = task.description(), found + suggest(task, rule, hidden)
+        hidden = typed.get("network.hidden", [256])  # as in the preset
+        length = _passes(typed, task.batches_per_pass)
+        data, found = task.description(), found + suggest(task, rule, hidden, length)
+        if "train.updates" in typed:
+            found.append(Suggestion("train.passes", "null", ""))
     return DataSuggestions(
         data, [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
     )
+
+
+def own_name(experiment: str, config: dict[str, Any]) -> str:
+    """Return the experiment's name with that of the data: `file_recordings` for recordings.zip, `MyDataset`."""
+    node = config.get("task")
+    if not isinstance(node, dict):
+        return experiment
+    if experiment.startswith(f"{PRESET}-") and is_own(node):
+        train = node.get("train")
+        named = isinstance(train, dict) and str(train.get("_target_")).rpartition(".")[2]
+        return named or experiment.removeprefix(f"{PRESET}-")
+    if experiment != PRESET or node.get("_target_") != FILE:
+        return experiment
+    stem = Path(str(node.get("path"))).expanduser().absolute().stem
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem)[:40].strip("_.-")
+    return f"{experiment}_{plain}" if plain else experiment
+
+
+def is_own(task: dict[str, Any]) -> bool:
+    """Whether a task, of a config, may be one with a dataset of the user's own."""
+    target = str(task.get("_target_"))
+    return target == DATASET or not target.startswith("tracetorch.")
+
+
+def _may_make(task: dict[str, Any], targets: set[tuple[str, str]], packages: Collection[str]) -> bool:
+    """Whether a task of the user's own may be called, and may have a dataset."""
+    from tracetorch.tasks.sampled import SampledTask
+
+    try:
+        check_trusted({"task": task}, Path("task"), packages, targets)
+        with naming("task"):
+            found = locate(task.get("_target_"))
+    except UsageError:  # the run says so
+        return False
+    return not isinstance(found, type) or issubclass(found, SampledTask)
+
+
+def _passes(typed: Mapping[str, Any], batches: int | None) -> float | None:
+    """Return the passes over the data that are typed; None if no length is."""
+    passes, updates = typed.get("train.passes"), typed.get("train.updates")
+    for number, unit in ((passes, 1), (updates, batches or 1)):
+        if isinstance(number, int | float) and not isinstance(number, bool) and number > 0:
+            return number / unit
+    return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracetorch import files
 from tracetorch.cli import project
-from tracetorch.cli.adapter import GROUPS, Bases, Composed, check_foreign, compose, note_of, typed_values
+from tracetorch.cli.adapter import GROUPS, Bases, Composed, check_foreign, compose, is_own, note_of, typed_values
 from tracetorch.cli.adapter.overrides import check_job_count, expand, split_settings
 from tracetorch.cli.adapter.presets import config_folders
 from tracetorch.cli.adapter.reading import check_plain, portable, restored
@@ -127,7 +127,10 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     if len(expanded) > _MANY:  # each takes some milliseconds
         say(f"checking {len(expanded)} jobs …", error=True)
     bases: Bases = {}
-    composed = [_compose(job, at, len(expanded), config_dir, bases) for at, job in enumerate(expanded)]
+    composed = [
+        _compose(job, at, len(expanded), config_dir, bases, calls_own=imports and not preset.origin)
+        for at, job in enumerate(expanded)
+    ]
     for job, each in zip(expanded, composed, strict=True):
         given = typed_values(line for line in job if not preset.origin or key_of(line) in typed_keys)
         if preset.origin and config_dir is None:
@@ -163,9 +166,11 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     )
 
 
-def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
+def _compose(
+    job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases, *, calls_own: bool
+) -> Composed:
     try:
-        composed = compose(job, config_dir, bases)
+        composed = compose(job, config_dir, bases, calls_own=calls_own)
         check_new(composed.config)
     except UsageError as error:
         which = f"job {at} of {count} ({shorten(' '.join(job))}): " if count > 1 else ""
@@ -272,6 +277,9 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
         return ""
     by_choice = {tuple(line for line in job.overrides if line.partition("=")[0] in GROUPS): job for job in jobs}
     for job in list(by_choice.values())[:_MOST_COMPOSED]:
+        has_preset = any(line.startswith("experiment=") for line in job.overrides)
+        if not has_preset and is_own(job.config.get("task") or {}):  # what suits its data is found by calling it
+            continue
         try:
             check_foreign(job.overrides, FILE)
             new_config = compose(current_overrides(job.overrides)).config

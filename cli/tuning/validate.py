@@ -88,7 +88,8 @@ class Composer:
         if choice not in self._templates:
             if not self._may_compose:
                 raise UsageError(f"{self._origin} holds no config for {shorten(choice)}")
-            self._templates[choice] = template([*self._overrides, *([choice] if choice != _BASE else [])])
+            typed = [*self._overrides, *([choice] if choice != _BASE else [])]
+            self._templates[choice] = template(typed, calls_own=self._origin is None)
         return self._templates[choice]
 
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.command_line import tracetorch
+import tracetorch as tt
+from tests.command_line import ran, tracetorch
 from tracetorch.cli.adapter import compose
 
 SHORT = ("train.passes=2", "network.hidden=[8]", "train.figures=false")
@@ -45,6 +46,84 @@ def test_what_is_typed_has_precedence_and_a_preset_is_left_alone(labelled):
     assert "network.readout.decay" in " ".join(typed.notes) and "loss=" not in " ".join(typed.notes)
     preset = compose(["experiment=spoken_digits", f"task.path={labelled}"])
     assert preset.notes == () and preset.config["network"]["neuron"]["decay"] == 0.9
+
+
+def test_a_typed_length_counts_for_evaluations_and_patience(labelled):
+    given = ["task=file", f"task.path={labelled}", "task.batch_size=8"]  # 5 updates in a pass
+    found = {}
+    for typed in ("train.passes=2", "train.updates=7", "train.passes=90"):
+        train = compose([*given, typed]).config["train"]
+        found[typed] = [train[key] for key in ("passes", "updates", "eval_every", "patience")]
+    assert found == {
+        "train.passes=2": [2, None, 5, None],
+        "train.updates=7": [None, 7, 5, None],
+        "train.passes=90": [90, None, 15, 10],
+    }
+
+
+@pytest.mark.parametrize("at", ["end", "steps"])
+def test_new_arrays_get_the_predictions_that_they_would_get_as_test_samples(at, tmp_path):
+    random = np.random.default_rng(0)
+    inputs = random.normal(50, 20, size=(40, 10, 2)).astype(np.float32)
+    target = inputs[..., 0] * 3 if at == "steps" else inputs.mean(axis=(1, 2))
+    np.savez(tmp_path / "data.npz", inputs=inputs, target=target, split=["train", "test"] * 20)
+    given = ["task=file", f"task.path={tmp_path / 'data.npz'}", *SHORT, f"output.dir={tmp_path / 'run'}"]
+    run = tt.run([*given, "network.neuron.threshold=0.1"], quiet=True)
+    reduce = {"reduce": "mean", "window": run.task.readout_window} if at == "end" else {}
+    run.net.reset()
+    output = run.net.run(run.task.inputs_of(inputs[1::2]), **reduce).detach()
+    predicted = run.task.in_units(output).squeeze(-1).numpy()
+    error = (predicted.T if at == "steps" else predicted) - target[1::2]
+    assert (error**2).mean() == pytest.approx(run.summary["mse"], rel=1e-4)
+    for wrong in (inputs[:, :, :1], inputs[0], inputs * np.nan):
+        with pytest.raises(ValueError, match="values must"):
+            run.task.inputs_of(wrong)
+
+
+def test_runs_are_named_after_their_data(labelled, tmp_path):
+    assert compose(["task=file", f"task.path={labelled}"]).experiment == "file_data"
+    odd = tmp_path / "my recordings (2).npz"
+    odd.write_bytes(labelled.read_bytes())
+    assert compose(["task=file", f"task.path='{odd}'"]).experiment == "file_my_recordings_2"
+    assert compose(["experiment=spoken_digits", f"task.path={labelled}"]).experiment == "spoken_digits"
+
+
+DATASETS = """
+import torch
+import tracetorch as tt
+
+class Sines(torch.utils.data.Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, at):
+        return torch.sin(torch.arange(12.0)[:, None] / (2 + at % 3)), at % 3
+
+def task(batch_size=16, seed=0):
+    return tt.tasks.Dataset(Sines(), batch_size=batch_size, seed=seed)
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("task={_target_: sines.task, batch_size: 8}", "task"),
+        ("task={_target_: tracetorch.tasks.Dataset, train: {_target_: sines.Sines}, batch_size: 8}", "Sines"),
+        ("task=own", "own"),
+    ],
+)
+def test_what_suits_a_dataset_of_ones_own_is_chosen_too(typed, name, here):
+    (here / "sines.py").write_text(DATASETS)
+    (here / "tracetorch.toml").write_text('[tracetorch]\npackages = ["sines"]\n')
+    (here / "conf" / "task").mkdir(parents=True)
+    (here / "conf" / "task" / "own.yaml").write_text("# Own\n_target_: sines.task\nbatch_size: 8\n")
+    done = ran("run", typed, "train.passes=2", "train.figures=false", "network.hidden=[8]", "output.dir=run")
+    words = " ".join(done.stdout.split())
+    assert "chosen for these data: network=lif_lis" in words and f"{name} on cpu" in words
+    assert tracetorch("resume", "run", "train.passes=3").exit_code == 0
+    assert ran("run", "-m", typed, "seed=0,1", "train.passes=1", "network.hidden=[8]").exit_code == 0
+    preset = compose([typed, "experiment=patterns"] if name == "task" else [typed], calls_own=name == "task")
+    assert not any("chosen" in note for note in preset.notes)
 
 
 @pytest.mark.parametrize("rule", ["trace", "eprop", "ottt", "bptt"])

@@ -1,16 +1,19 @@
-"""docs/coming-from.md: in its blocks, neurons of other libraries spike as ours do; the names in its table exist."""
+"""docs/coming-from.md: every name in its tables runs, those of other libraries where they are installed."""
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 import tracetorch as tt
+from tests.command_line import ran
 
 PAGE = (Path(__file__).parents[2] / "docs" / "coming-from.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"^```(snntorch|spikingjelly|norse)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+ROWS = [[cell.strip() for cell in line.split(" | ")] for line in re.findall(r"^\| (.*) \|$", PAGE, re.MULTILINE)]
+PYTHON = [row for row in ROWS if len(row) == 5]
+TYPED = [right for _, right in (row for row in ROWS if len(row) == 2 and row[0] != "NeuroTrain")]
 
 
 @pytest.mark.filterwarnings("ignore")  # of the other libraries
@@ -26,21 +29,72 @@ def test_the_neurons_of_another_library_spike_as_ours(library):
     assert 0.005 < space["ours"].mean() < 0.9
 
 
-NAMES = {
-    "snntorch": "Leaky utils.reset surrogate.fast_sigmoid functional.ce_rate_loss spikegen.rate "
-    "export_nir.export_to_nir",
-    "norse.torch": "LIFBoxCell LIBoxCell PoissonEncoder SequentialState to_nir",
-    "spikingjelly.activation_based": "layer.Linear neuron.LIFNode neuron.NonSpikingLIFNode functional.reset_net "
-    "surrogate.Sigmoid encoding.PoissonEncoder nir_exchange.export_to_nir",
-    "tracetorch": "nn.LIF nn.LI nn.LIS rules.BPTT loss.cross_entropy encode.poisson interop.to_nir",
+BEFORE = {  # what the expressions of a column of the first table need
+    "snntorch": """
+import snntorch as snn
+from snntorch import export_nir, functional, spikegen, surrogate, utils
+cell, state = snn.Leaky(0.9), None
+model = snn.Leaky(0.9, init_hidden=True)
+""",
+    "norse": """
+import norse.torch as norse
+from norse.torch.functional.lif_box import LIFBoxParameters
+from norse.torch.functional.reset import reset_subtract
+cell, state = norse.LIFBoxCell(), None
+model = norse.SequentialState(cell)
+""",
+    "spikingjelly": """
+from spikingjelly.activation_based import encoding, functional, layer, monitor, neuron, nir_exchange, surrogate
+cell = neuron.LIFNode()
+model = nn.Sequential(layer.Linear(20, 8), cell)
+""",
+    "tracetorch": """
+import tracetorch as tt
+net = tt.nn.Sequential(tt.nn.LIF(20, 8), tt.nn.LIS(8, 2))
+net(x)
+""",
 }
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("library", NAMES)
-def test_the_names_in_the_table_exist_and_are_in_it(library):
+@pytest.mark.parametrize("library", BEFORE)
+def test_each_row_of_names_runs(library):
     pytest.importorskip(library)
-    for name in NAMES[library].split():
-        module, _, attribute = f"{library}.{name}".rpartition(".")
-        assert hasattr(import_module(module), attribute), name
-        assert attribute in PAGE, name
+    column = list(BEFORE).index(library) + 1
+    xs, space = torch.rand(5, 3, 20), {"torch": torch, "nn": torch.nn}
+    space |= {
+        "xs": xs,
+        "x": xs[0],
+        "values": xs[0],
+        "target": torch.tensor([0, 1, 0]),
+        "mask": torch.tensor([True, False, True]),
+    }
+    exec(BEFORE[library], space)
+    expressions = [
+        one for row in PYTHON for one in re.findall(r"`([^`]+)`", row[column]) if not one.startswith("tracetorch ")
+    ]
+    assert len(expressions) > 10
+    for expression in expressions:
+        eval(expression, space)
+
+
+TINY = {
+    "experiment": "mnist_sample",
+    "network.hidden": "[8]",
+    "task.steps": "4",
+    "train.passes": "1",
+    "train.figures": "false",
+    "task.batch_size": "500",
+    "device": "cpu",
+}
+
+
+@pytest.mark.parametrize("cell", TYPED)
+def test_each_row_of_commands_runs(cell, here):
+    typed = [one.split() for one in re.findall(r"`([^`]+)`", cell)]
+    assert typed
+    for given in typed:
+        verb, *words = given[1:] if given[0] == "tracetorch" else ["run", *given]
+        settings = TINY if verb in ("run", "tune") else {}
+        keys = {word.partition("=")[0] for word in words}
+        ran(verb, *(f"{key}={value}" for key, value in settings.items() if key not in keys), *words)

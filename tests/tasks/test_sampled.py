@@ -161,6 +161,19 @@ class TestMetrics:
         assert float(found["r2"].mean()) == pytest.approx(1 - ((true - guess) ** 2).mean() / true.var(), abs=1e-4)
         assert float(found["mse"].mean()) == pytest.approx(((true - guess) ** 2).mean(), rel=1e-4)
 
+    def test_labels_at_each_step_have_a_chance_level_and_a_confusion_matrix(self):
+        inputs = [np.ones((length, 1), dtype=np.float32) for length in (3, 4, 5, 5)]
+        target = [np.array(row) for row in ([0, -1, 1], [1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 1, 1, 1, 0])]
+        task = task_of(inputs, target, test=np.array([True, True, False, False]), batch_size=4)
+        batch = next(task.eval_batches("test"))
+        output = torch.zeros(4, 2, 2)
+        output[-1, :, 1] = 1  # class 1 in the last step, 0 before
+        trials = task.score(output, batch)
+        assert trials["steps_of_1_as_0"].tolist() == [0, 3] and trials["steps_of_0_as_1"].tolist() == [0, 1]
+        accuracy = {"accuracy_of_0": 1 / 2, "accuracy_of_1": 1 / 4}
+        assert task.summary(trials) == pytest.approx({"chance_accuracy": 4 / 6} | accuracy)
+        assert task.figures(trials)["confusion"].axes[0].get_title("left") == "33.3 % correct (n = 6)"
+
 
 class TestCountedLosses:
     def test_the_signal_is_the_derivative_at_every_step(self):

@@ -232,7 +232,7 @@ def test_what_a_run_leaves(tmp_path):
     run = train(tmp_path, network=watched.network, optimizer=watched.optimizer)
     assert set(run.summary) == {
         *("updates", "loss", "accuracy", "recalled", "steps_per_second", "peak_memory_bytes", "wall_seconds", "tested"),
-        *("update_seconds", "training_memory_bytes", "decay_0", "decay_1"),
+        *("update_seconds", "training_memory_bytes", "decay_0", "decay_1", "tested_update"),
         *("firing_rate_per_step", "activation_sparsity", "connection_sparsity"),
         *("synaptic_operations", "effective_acs", "effective_macs"),
     }
@@ -275,9 +275,19 @@ def test_patience_stops_and_tests_the_best_network_which_is_saved_without_it_too
     monkeypatch.setattr(labels, "evaluate", evaluate)
     watched = Watched()
     run = train(tmp_path, updates=50 if patience else 4, eval_every=1, patience=patience, network=watched.network)
-    assert run.summary["updates"] == 4 and run.summary["tested"] == ("best" if patience else "latest")
+    tested = ("best", 2) if patience else ("latest", 4)
+    assert run.summary["updates"] == 4 and (run.summary["tested"], run.summary["tested_update"]) == tested
     assert load_checkpoint(run.folder.checkpoint("best"), NET(12, 3))["update"] == 2
     assert equal(weights(run.folder, "best"), watched.net.state_dict()) is bool(patience)
+
+
+def test_of_equal_scores_the_one_with_less_loss_is_best():
+    best = Best(patience=4)
+    assert [best.update(0.9, loss) for loss in (0.5, 0.6, 0.4, 0.4)] == [True, False, True, False]
+    assert not best.is_final and not best.update(0.9) and best.is_final
+    earlier = Best(patience=None)
+    earlier.load_state_dict({"score": 0.9, "waited": 1})  # of a checkpoint that holds no loss
+    assert not earlier.update(0.9, 0.1) and earlier.waited == 2 and earlier.update(0.95, 0.3)
 
 
 def test_a_silent_start_of_a_sequence_does_not_count_as_a_silent_network(tmp_path):

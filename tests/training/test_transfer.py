@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+import yaml
 
 import tracetorch as tt
 from tests.command_line import CLICKS, facts_in, ran, refused, tracetorch
@@ -151,6 +152,34 @@ def test_the_command_line_starts_from_a_run_and_records_it(here):
     said = refused("run", *CLICKS, "init_from=one")
     assert "init_from: there is no folder one" in said
     assert "frozen must be a list" in refused("run", *CLICKS, "frozen=0")
+
+
+def test_hidden_layers_are_those_of_the_other_run_unless_others_are_typed(here):
+    from tracetorch.cli.adapter import compose
+
+    tiny = [word for word in CLICKS if not word.startswith("network")]
+    shape = ("network.hidden=[5,3]", "network.neuron.decay=[0.8]", "network.neuron.threshold=0.05")
+    ran("run", *tiny, *shape, "network.neuron.trainable=[weight]", "output.dir=one")
+    assert f"as in one: {', '.join(shape)}\n" in ran("run", *tiny, "init_from=one").stdout
+    assert "give network.hidden=[5,3]" in refused("run", *tiny, "init_from=one", "network.hidden=[4]")
+    said = refused("run", *tiny, "init_from=one", "task.neurons_per_channel=2")
+    assert "the other task has 30 inputs: init_parts=[readout] takes the readout alone" in said
+
+    def network(*typed):
+        return compose(["init_from=one", *typed]).config["network"]
+
+    assert network("network.neuron.decay=0.7")["neuron"]["decay"] == 0.7
+    assert network("init_parts=[readout]")["neuron"]["decay"] != [0.8] == network("network=lif_lif")["neuron"]["decay"]
+    assert "weight" in network()["neuron"]["trainable"] != ["weight"]
+    path = here / "one" / "config.yaml"
+    for target, kind in (("tracetorch.nn.LI", "tracetorch.nn.LI"), ("os.system", "tracetorch.nn.LIF")):
+        config = yaml.safe_load(path.read_text())
+        config["network"]["neuron"] = {"_target_": target, "_partial_": True, "decay": 0.6}
+        path.write_text(yaml.safe_dump(config))
+        assert network()["neuron"]["_target_"] == kind
+    assert "'os.system', which is not trusted" in compose(["init_from=one"]).notes[0]
+    path.write_text("network: [")
+    assert network()["hidden"] == [64]
 
 
 def test_the_keys_do_not_change_the_identity_of_runs_without_them():

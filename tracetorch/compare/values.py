@@ -16,7 +16,7 @@ CURVE_SPLITS = ("validation", "train", "gradient")
 """Splits whose records form a curve over updates."""
 
 _SPLITS = ("test", *CURVE_SPLITS)  # by precedence as the value of a run
-_NO_METRIC = ("update", "updates")
+_NO_METRIC = ("update", "updates", "tested_update")
 _LARGEST = 1e100  # larger values are not measurements, and their squares overflow
 
 Points = list[tuple[float, float]]  # updates and values of the metric

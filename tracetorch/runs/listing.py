@@ -15,7 +15,14 @@ from tracetorch.runs.records import RESERVED
 from tracetorch.runs.tags import FILE, read_tags
 
 NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
-_NOT_RESULTS = RESERVED - {"loss"} | {"updates", "update_seconds", "tested", "checkpoint", "ideal_accuracy"}
+_NOT_RESULTS = RESERVED - {"loss"} | {
+    "updates",
+    "update_seconds",
+    "tested",
+    "tested_update",
+    "checkpoint",
+    "ideal_accuracy",
+}
 
 
 class ListedRun(NamedTuple):

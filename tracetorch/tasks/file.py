@@ -279,7 +279,7 @@ class Suggestion(NamedTuple):
 _LEAST_DEVIATION = 0.25  # of membranes; below it, most neurons with the threshold 1 do not spike
 
 
-def _for_events(task: File) -> list[Suggestion]:
+def _for_events(task: SampledTask) -> list[Suggestion]:
     """Return the length of a step, and a larger input for each event if neurons would not spike without it.
 
     Weights are drawn uniformly within ±1/√channels, so that an event adds 1/(3·channels) to the variance of membranes.
@@ -298,7 +298,10 @@ def _for_events(task: File) -> list[Suggestion]:
     return found
 
 
-def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
+_PATIENCE = 10
+
+
+def suggest(task: SampledTask, rule: str, hidden: Sequence[int], length: float | None = None) -> list[Suggestion]:
     """Return settings that suit the data of a task.
 
     - One target for each sample: membranes with a time constant of a sixth of a sample, and eight learning moments in a
@@ -307,7 +310,10 @@ def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
       fields for few channels, and OTTT, which takes a signal at every step.
     - Passes until the validation data show no progress.
 
-    Args: rule: name of the rule's class if the user typed it; else "". hidden: sizes of the hidden layers.
+    Args:
+        rule: name of the rule's class if the user typed it; else "".
+        hidden: sizes of the hidden layers.
+        length: passes, if a length is typed.
     """
     target, steps, batches = task.target, task.steps, task.batches_per_pass
     if target.is_label:
@@ -338,9 +344,12 @@ def suggest(task: File, rule: str, hidden: Sequence[int]) -> list[Suggestion]:
         every = f"{max(1, steps // 8)}"
     if every != "null":
         found.append(Suggestion("train.learn_every", every, "the target holds all along"))
-    passes = max(30, math.ceil(1000 / batches))
-    found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
+    passes = length or max(30, math.ceil(1000 / batches))
+    if length is None:
+        found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))
     if len(task.splits["validation"]):
-        found.append(Suggestion("train.eval_every", f"{batches * math.ceil(passes / 30)}", "updates"))
-        found.append(Suggestion("train.patience", "10", "evaluations without a better one"))
+        passes_between = max(1, math.ceil(passes / 30))
+        found.append(Suggestion("train.eval_every", f"{batches * passes_between}", "updates"))
+        if passes / passes_between > _PATIENCE:
+            found.append(Suggestion("train.patience", f"{_PATIENCE}", "evaluations without a better one"))
     return found

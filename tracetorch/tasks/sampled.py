@@ -33,8 +33,8 @@ from tracetorch.tasks.task import (
 Encoding = Literal["auto", "current", "poisson", "latency", "delta", "events"]
 Normalize = Literal["auto", "none", "standard", "range"]
 
-_ORDER, _SPIKES, _AUGMENT, _SPLIT = 3, 0, 5, 6  # purposes of the seeds
-_MOST_NAMED_CLASSES, _MOST_NAMED_VALUES = 32, 8
+_SPIKES, _ORDER, _NEW, _AUGMENT, _SPLIT = 0, 3, 4, 5, 6  # purposes of the seeds; 1 and 2: spikes of held-out samples
+_MOST_NAMED_CLASSES, _MOST_CONFUSED_CLASSES, _MOST_NAMED_VALUES = 32, 12, 8
 _DEFAULT_STEPS = 20
 _MOST_STEPS = 10_000_000  # of a sample of events
 
@@ -205,13 +205,37 @@ class SampledTask(Task):
         counted = torch.from_numpy(given).to(self.device)
         return CountedBatch(xs, at_steps, {"sample": numbers}, counted, at_steps=True)
 
+    def inputs_of(self, values: Any) -> Stream:
+        """Return the input of new samples without targets, (time, samples, input_size), scaled and encoded as here.
+
+        Args: values: (samples, steps, channels), or (samples, channels) for steady inputs, in the units of the data.
+        Raises: ValueError for another shape, for values that are not finite, and for a task with events.
+        Example: `run.net.run(run.task.inputs_of(values), reduce="mean")` with `run = tt.load(DIR)`
+        """
+        if self.encoding == "events":
+            raise ValueError("events cannot be given as an array: read them with tracetorch eval DIR task.path=FILE")
+        array = np.asarray(values, dtype=np.float32)
+        channels, middle = self.samples.channels, "" if self.is_steady else "steps, "
+        if array.ndim != (2 if self.is_steady else 3) or array.shape[-1] != channels or not array.size:
+            raise ValueError(f"values must have the shape (samples, {middle}{channels}), got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError("values must be finite numbers, got others")
+        steps = self.steps if self.is_steady else array.shape[1] * self.steps_per_frame
+        numbers = torch.arange(len(array), device=self.device)
+        return self._encoded(list(array), steps, mix_seed(self.seed, _NEW), numbers, None)
+
     def _stream(
         self, chosen: Array, total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
     ) -> Stream:
         """Return the input of the chosen samples, (total, batch, input_size). All samples end at its last step."""
         if self.encoding == "events":
             return self._events(chosen, total, augment)
-        scaled = [self.scale(self.samples.inputs[n]) for n in chosen]
+        return self._encoded([self.samples.inputs[n] for n in chosen], total, seed, numbers, augment)
+
+    def _encoded(
+        self, samples: list[Array], total: int, seed: int, numbers: Tensor, augment: np.random.Generator | None
+    ) -> Stream:
+        scaled = [self.scale(sample) for sample in samples]
         if self.population > 1:
             scaled = [encode.population(torch.from_numpy(each), self.population, 0, 1).numpy() for each in scaled]
         if self.is_steady:
@@ -283,7 +307,7 @@ class SampledTask(Task):
         """Return accuracy and balanced accuracy of labels, or R² and the mean squared error of values.
 
         The mean of a column over all samples of a split is the metric of the split. With one target for each sample,
-        there are also the columns of targets and predictions.
+        there are also the columns of targets and predictions; with labels at each step, those of the confused steps.
         """
         split = self._split_of[int(batch.conditions["sample"][0])]
         class_weight, variance, steps = self._statistics[split]
@@ -302,6 +326,8 @@ class SampledTask(Task):
             weighted = hit.double() * class_weight[batch.target]
             columns = {"accuracy": of_samples(hit), "balanced_accuracy": of_samples(weighted)}
             named = {"target": batch.target, "prediction": prediction}
+            if self.target.at_steps and split != "train":
+                columns |= self._confused(prediction, batch)
         else:
             output, target = self.in_units(output), self.in_units(batch.target)
             error = (output - target).square()
@@ -312,9 +338,35 @@ class SampledTask(Task):
             named |= {f"prediction_{at}": output[..., at] for at in few}
         return batch.conditions | ({} if self.target.at_steps else named) | columns
 
+    def _confused(self, prediction: Tensor, batch: Batch) -> Trials:
+        """Return how many steps of each class were taken for each other one, by sample; {} for many classes."""
+        assert isinstance(batch, CountedBatch)
+        if self.target.size > _MOST_CONFUSED_CLASSES:
+            return {}
+        pair = torch.where(batch.counted, batch.target * self.target.size + prediction, -1)
+        return {name: (pair == at).sum(dim=0) for at, name in enumerate(self._pairs)}
+
+    @property
+    def _pairs(self) -> list[str]:
+        """The names of pairs of a class and one that it was taken for, the latter running faster."""
+        return [f"steps_of_{true}_as_{taken}" for true in self.target.classes for taken in self.target.classes]
+
     def summary(self, trials: Trials) -> dict[str, float]:
-        """Return the accuracy of each class, for one label in each sample and at most 32 classes."""
+        """Return the accuracy of each class, for at most 32 classes.
+
+        For labels at each step: for at most 12; and the share of the most frequent class.
+        """
         classes = self.target.classes
+        if self.target.is_label and self.target.at_steps:
+            number = torch.from_numpy(counts(self.target, trials["sample"].numpy())).double()
+            found = {"chance_accuracy": float(number.max() / number.sum())}
+            right = {name: trials.get(f"steps_of_{name}_as_{name}") for name in classes}
+            shares = {
+                f"accuracy_of_{name}": float(steps.sum() / number[at])
+                for at, (name, steps) in enumerate(right.items())
+                if steps is not None and number[at]
+            }
+            return shares | found
         if "prediction" not in trials or len(classes) > _MOST_NAMED_CLASSES:
             return {}
         target, hit = trials["target"].long(), trials["accuracy"].double()
@@ -331,6 +383,11 @@ class SampledTask(Task):
         if "prediction" in trials:
             target, prediction = trials["target"].long(), trials["prediction"].long()
             return {"confusion": plot.confusion(target, prediction, list(self.target.classes))}
+        if self.target.is_label and set(self._pairs) <= trials.keys():
+            total = torch.stack([trials[name].sum() for name in self._pairs]).long()
+            pair = torch.arange(len(total)).repeat_interleave(total)
+            true, taken = pair // self.target.size, pair % self.target.size
+            return {"confusion": plot.confusion(true, taken, list(self.target.classes))}
         if "prediction_0" in trials:
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             pairs = [(trials[f"target_{at}"], trials[f"prediction_{at}"]) for at in few]

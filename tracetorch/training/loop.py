@@ -105,7 +105,7 @@ def fit(
                 run.record({"update": update, "split": "train", **values, **step.take(log.steps)})
             diagnostic.look(run, update, last=is_last)
             evaluation = _validate(run, step, update, health) if is_evaluated else None
-            if evaluation is not None and best.update(evaluation[step.task.metrics[0]]):
+            if evaluation is not None and best.update(evaluation[step.task.metrics[0]], evaluation["loss"]):
                 run.save("best", net, optimizer, update, **parts)
             if is_evaluated or is_last or run.interrupted or run.seconds_since_save() > setup.checkpoint_seconds:
                 run.save("latest", net, optimizer, update, **parts)
@@ -116,9 +116,9 @@ def fit(
             if setup.figures:
                 step.draw_stopped(run)
             return
-        run.summary["tested"] = "best" if test_best and best.exists else "latest"
-        if run.summary["tested"] == "best":
-            load_for_test(run.folder.checkpoint("best"), net, step.task)
+        is_best = test_best and best.exists
+        tested = load_for_test(run.folder.checkpoint("best"), net, step.task)["update"] if is_best else update
+        run.summary |= {"tested": "best" if is_best else "latest", "tested_update": tested}
         step.report(run, figures=setup.figures)
 
 

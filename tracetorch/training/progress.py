@@ -48,21 +48,32 @@ def _copy(value: Any) -> Any:
 
 
 class Best(Stateful):
-    """The best evaluation so far, and the number of evaluations since.
+    """The best evaluation so far, and the number of evaluations since its score was first reached.
 
-    Args: patience: evaluations without a better one until training ends; None: no limit.
+    Of equal scores the one with less loss is best; patience does not begin again with it.
+
+    Args: patience: evaluations without a better score until training ends; None: no limit.
     """
 
-    kept = ("score", "waited")
+    kept = ("score", "loss", "waited")
 
     def __init__(self, patience: int | None):
-        self.score, self.waited, self._patience = -math.inf, 0, patience
+        self.score, self.loss, self.waited, self._patience = -math.inf, math.inf, 0, patience
 
-    def update(self, score: float) -> bool:
+    def update(self, score: float, loss: float | None = None) -> bool:
         """Count an evaluation. Returns: whether it is the best so far; NaN is best only before any number."""
+        known = math.inf if loss is None or math.isnan(loss) else loss
         is_better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
-        self.score, self.waited = (score, 0) if is_better else (self.score, self.waited + 1)
-        return is_better
+        is_best = is_better or (score == self.score and known < self.loss)
+        if is_best:
+            self.score, self.loss = score, known
+        self.waited = 0 if is_better else self.waited + 1
+        return is_best
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(
+            {"loss": -math.inf} | state
+        )  # older checkpoints hold none: the first of equal ones stays
 
     @property
     def exists(self) -> bool:

@@ -71,10 +71,9 @@ def transfer(
     content = read_checkpoint(path)
     layers = _layers_of(content, path)
     if len(layers) != len(net):
-        shape = _sizes(layers)
+        advice = f": give {_sizes(layers)}" if _sizes(layers) else ""
         raise ValueError(
-            f"init_from: the number of hidden layers is {len(layers) - 1} in {path}, and {len(net) - 1} here"
-            f"{f': give network.hidden={shape}' if shape else ''}"
+            f"init_from: the number of hidden layers is {len(layers) - 1} in {path}, and {len(net) - 1} here{advice}"
         )
     taken, kept = _fitting(layers, net, parts, path)
     for at in taken:
@@ -135,10 +134,21 @@ def _layers_of(content: Mapping[str, Any], path: Path) -> list[dict[str, Tensor]
     return [present(PARAMETERS, found[at]) for at in range(len(found))]
 
 
-def _sizes(layers: Sequence[Mapping[str, Tensor]]) -> list[int]:
-    """The sizes of the hidden layers; [] unless all are fully connected."""
+def _sizes(layers: Sequence[Mapping[str, Tensor]]) -> str:
+    """The sizes of the hidden layers, as typed; "" unless all are fully connected."""
     weights = [layer.get("connection.weight") for layer in layers[:-1]]
-    return [len(weight) for weight in weights if weight is not None and weight.ndim == 2]
+    sizes = [str(len(weight)) for weight in weights if weight is not None and weight.ndim == 2]
+    return f"network.hidden=[{','.join(sizes)}]" if len(sizes) == len(weights) > 0 else ""
+
+
+def _advice(layers: Sequence[Mapping[str, Tensor]], net: Sequential, at: int) -> str:
+    """What to do about a hidden layer that does not fit; "" if this is not known."""
+    there, here = (layer.get("connection.weight") for layer in (layers[at], net[at].state_dict()))
+    if there is None or here is None or there.ndim != 2 or here.ndim != 2:
+        return ""
+    if at == 0 and there.shape[1] != here.shape[1]:
+        return f"; the other task has {there.shape[1]} inputs: init_parts=[readout] takes the readout alone"
+    return f"; give {_sizes(layers)}" if there.shape != here.shape else ""
 
 
 def _fitting(
@@ -154,7 +164,7 @@ def _fitting(
         elif at == last:
             kept[at] = misfit
         else:
-            raise ValueError(f"init_from: layer {at} of {path} does not fit: {misfit}")
+            raise ValueError(f"init_from: layer {at} of {path} does not fit: {misfit}{_advice(layers, net, at)}")
     return taken, kept
 
 
