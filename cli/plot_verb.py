@@ -186,7 +186,8 @@ def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[D
         trials = None
         try:
             if (run.path / "trials.csv").is_file():
-                trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
+                columns = run.table("trials.csv", has_text=True)
+                trials = {name: torch.tensor(values) for name, values in columns.items()}
             if task is None:
                 drawn = draw_without_task(run, network_of(base / weights, network), view)
             else:

@@ -67,6 +67,9 @@ def test_a_signal_with_a_target_at_each_step_with_every_rule(rule, tmp_path):
     done = tracetorch("run", *given, "train.passes=2", f"output.dir={tmp_path / 'run'}")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "run" / "plots" / "traces.png").exists()
+    first, *rows = (tmp_path / "run" / "steps.csv").read_text().splitlines()
+    trials = (tmp_path / "run" / "trials.csv").read_text().splitlines()[1:]
+    assert first == "sample,step,target_0,prediction_0" and len(rows) == 20 * len(trials) > 0
     assert facts(tmp_path / "run")["summary"]["r2"] > (-1 if rule != "bptt" else -5)
 
 
@@ -107,7 +110,10 @@ def test_leave_one_group_out(labelled, tmp_path):
         f"output.dir={tmp_path / 'run'}",
     )
     assert tracetorch(*given).exit_code == 0
-    assert len((tmp_path / "run" / "trials.csv").read_text().splitlines()) == 13
+    first, *rows = (tmp_path / "run" / "trials.csv").read_text().splitlines()
+    assert first.endswith(",name,labels,subject") and len(rows) == 12 and all(row.endswith(",2") for row in rows)
+    assert {row.split(",")[-2] for row in rows} == {"0", "1"}
+    assert tracetorch("plot", str(tmp_path / "run"), "--figure", "confusion").exit_code == 0  # text in the table
 
 
 @pytest.mark.parametrize(

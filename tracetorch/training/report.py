@@ -50,6 +50,8 @@ def report(
             costs = SynapticCosts(learner.net)
             costs.add(next(task.eval_batches("test")).xs)  # the network has been reset
         extra = task.summary(test.trials) | chance_level(test.trials) | costs.summary(task.dt)
+        if test.steps:
+            run.folder.write_table("steps.csv", {name: value.tolist() for name, value in test.steps.items()})
         _finish(run, learner.net, task, test.trials, values=test.means, extra=extra, figures=figures, window=window)
 
 
@@ -88,7 +90,8 @@ def _finish(
     own = run.summary | values
     run.summary = own | extra | decays(net, task.dt) | own
     run.record({"update": run.summary["updates"], "split": "test", "loss": None, **values})
-    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in trials.items()})
+    columns: dict[str, list[Any]] = {name: value.tolist() for name, value in trials.items()}
+    run.folder.write_table("trials.csv", columns | task.details(trials))
     if figures:
         with run.timed("plot_seconds"):
             _warn(run, draw(run.folder, net, task, trials, **options))
