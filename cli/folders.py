@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,6 +109,13 @@ LENGTHS = ("train.updates", "train.passes", "train.steps")
 
 CHANGEABLE = (*LENGTHS, "train.patience")
 """Keys that a run may change when it is continued."""
+
+
+def with_other_lengths(config: dict[str, Any], lengths: Sequence[str]) -> list[str]:
+    """Changes of length as typed, and null for the other lengths of the config, which the typed ones replace."""
+    typed = {line.partition("=")[0] for line in lengths}
+    others = [key for key in LENGTHS if key not in typed and key.partition(".")[2] in config["train"]]
+    return [*lengths, *(f"{key}=null" for key in others if typed & {*LENGTHS})]
 
 
 def check_unchanged(folder: RunFolder, config: dict[str, Any], may_differ: Collection[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,12 +22,31 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg", "pdf")  # those of `plot.save`; without loading matplotlib
 _MOST_NEURONS = 100
 
+_OF_EVERY_RUN = ("learning", "membrane", "parameters", "raster")
+_PART = re.compile(r"_(layer|neurons|trial)\d.*")  # in the name of a figure of a part
+
+
+def _drawn_figures(context: typer.Context, incomplete: str) -> list[str]:
+    """The figures in the folder that is typed, after those that are already named in the word."""
+    before, comma, _ = incomplete.rpartition(",")
+    typed = [context.params.get("folder"), *context.args]  # click leaves words in `args` while an option has no value
+    folder = next((word for word in typed if isinstance(word, str | Path)), None)
+    plots = () if folder is None else (expanded(folder) / "plots").glob("*.*")
+    found = {_PART.sub("", path.stem) for path in plots}
+    return [f"{before}{comma}{name}" for name in sorted(found or _OF_EVERY_RUN) if name not in before.split(",")]
+
+
 Data = Annotated[
     list[str] | None, changes_argument(parser=with_home, help="Where moved data are now: task.source=FOLDER.")
 ]
 Figures = Annotated[
     list[str] | None,
-    typer.Option("--figure", metavar="NAME", help="Draw this figure only, such as raster or learning (repeatable)."),
+    typer.Option(
+        "--figure",
+        metavar="NAME",
+        help="Draw this figure only, such as raster or learning (repeatable).",
+        autocompletion=_drawn_figures,
+    ),
 ]
 Layer = Annotated[
     int | None, typer.Option(min=0, help="Layer of raster and membrane, from 0. Default: all; with --neurons, 0.")
@@ -34,10 +54,17 @@ Layer = Annotated[
 Neurons = Annotated[
     str | None, typer.Option(metavar="N,N,…", help="Neurons of the layer, such as 7,12. Default: active ones.")
 ]
-Trial = Annotated[int, typer.Option(min=0, help="Trial of the test, from 0, in raster and membrane.")]
+Trial = Annotated[
+    int | None, typer.Option(min=0, help="Trial of the test, from 0, in raster, membrane and traces. Default: 0.")
+]
 Formats = Annotated[
     list[str] | None,
-    typer.Option("--format", metavar="FORMAT", help="png, svg or pdf (repeatable). Default: png and svg."),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="png, svg or pdf (repeatable). Default: png and svg.",
+        autocompletion=lambda: FORMATS,
+    ),
 ]
 Width = Annotated[float | None, typer.Option(help="Width in inches: 3.4 fits one column of a paper, 7 fits two.")]
 Style = Annotated[
@@ -54,7 +81,7 @@ def command(
     figure: Figures = None,
     layer: Layer = None,
     neurons: Neurons = None,
-    trial: Trial = 0,
+    trial: Trial = None,
     format_: Formats = None,
     width: Width = None,
     style: Style = None,
@@ -101,7 +128,7 @@ class _Choice(NamedTuple):
     figures: list[str]
     layer: int | None
     neurons: tuple[int, ...]
-    trial: int
+    trial: int | None
     formats: tuple[str, ...]
 
 
@@ -143,13 +170,16 @@ def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[D
     from tracetorch.cli.execute import restoring_directory
     from tracetorch.cli.folders import naming_the_other
     from tracetorch.runs import RunFolder
-    from tracetorch.training.report import OF_ACTIVITY, View, ViewError, draw, draw_without_task
+    from tracetorch.training.report import OF_ACTIVITY, OF_TRIAL, View, ViewError, draw, draw_without_task
     from tracetorch.training.setup import load_for_test, network_and_loss, network_of
 
     view = View(*chosen)
-    if view.shows_part and not {*(view.figures or OF_ACTIVITY)} & {*OF_ACTIVITY}:
-        names, other = " and ".join(OF_ACTIVITY), shorten(chosen.figures[0])
-        raise UsageError(f"--layer, --neurons and --trial choose what {names} show, not what {other} shows")
+    of_part = OF_ACTIVITY if view.layer is not None or view.neurons else (*OF_ACTIVITY, *OF_TRIAL)
+    if view.shows_part and view.figures and not {*view.figures} & {*of_part}:
+        options = "--layer and --neurons" if of_part == OF_ACTIVITY else "--trial"
+        shown = f"{', '.join(of_part[:-1])} and {of_part[-1]}"
+        verb = "chooses" if options == "--trial" else "choose"
+        raise UsageError(f"{options} {verb} what {shown} show, not what {shorten(chosen.figures[0])} shows")
     if view.shows_part:
         view = view._replace(figures=view.figures or OF_ACTIVITY)
     config = found.composed.config
@@ -160,7 +190,8 @@ def _draw(found: Found, folder: Path, weights: Path, chosen: _Choice) -> tuple[D
         trials = None
         try:
             if (run.path / "trials.csv").is_file():
-                trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
+                columns = run.table("trials.csv", has_text=True)
+                trials = {name: torch.tensor(values) for name, values in columns.items()}
             if task is None:
                 drawn = draw_without_task(run, network_of(base / weights, network), view)
             else:

@@ -14,8 +14,8 @@ from tracetorch.cli.terminal import say
 Changes = Annotated[
     list[str] | None,
     changes_argument(
-        help="Runs: a new length (train.passes=20), or task.resume=new_episodes. "
-        "Sweeps: another launcher (hydra/launcher=joblib)."
+        help="A new length (train.passes=20), of a run or of all jobs of a sweep. "
+        "Runs: task.resume=new_episodes. Sweeps: another launcher (hydra/launcher=joblib)."
     ),
 ]
 Folder = Annotated[Path, folder_argument(help="The folder of a run or of a sweep.")]
@@ -31,9 +31,16 @@ def command(
 ) -> None:
     """Continue a run from its latest checkpoint, exactly, or to a new length, such as train.passes=20.
 
-    In a sweep: run every job that is not completed.
+    In a sweep: run every job that is not completed, or not of the new length.
     """
-    from tracetorch.cli.folders import CHANGEABLE, LENGTHS, check_training, find_run, holds, naming_the_other
+    from tracetorch.cli.folders import (
+        CHANGEABLE,
+        check_training,
+        find_run,
+        holds,
+        naming_the_other,
+        with_other_lengths,
+    )
     from tracetorch.cli.sweep.plan import FILE
 
     typed = changes or []
@@ -59,10 +66,8 @@ def command(
         say(f"{remark}; {longer}; to draw its figures again: tracetorch plot {quote(folder)}")
         return
     config = found.composed.config
-    keys = [line.partition("=")[0] for line in lengths]
-    for key in LENGTHS if set(keys) & set(LENGTHS) else ():  # what is typed replaces the former length
-        if key not in keys and key.partition(".")[2] in config["train"]:
-            config["train"][key.partition(".")[2]] = None
+    for line in with_other_lengths(config, lengths)[len(lengths) :]:
+        config["train"][line.partition("=")[0].partition(".")[2]] = None
     for line in typed:
         if line.startswith("task.resume="):  # set here, because configs of older versions lack the key
             config["task"]["resume"] = line.partition("=")[2]

@@ -32,6 +32,7 @@ class Worker:
     controller: ControllerProcess  # receives Ctrl-C; a job that is interrupted in it ends the sweep
     fail_fast: bool  # after a failure, no further job starts
     project: str = ""  # the folder of the user's project, for other processes
+    new_length: bool = False  # whether completed jobs of another length go on
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read a pickle, perhaps of an earlier version: a cluster's queue may hold one."""
@@ -47,7 +48,7 @@ class Worker:
             project.choose(Path(self.project) if self.project else None)
         with self.controller.busy(), StopListener(sweep, self.controller) as listener:
             try:
-                code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], listener)
+                code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], listener, self.new_length)
             except KeyboardInterrupt:  # a second signal; a pool that runs other jobs must survive it
                 code, message = INTERRUPTED, ""
             except BaseException as error:
@@ -67,14 +68,18 @@ class Worker:
         return DelayedSubmission(self, at)
 
 
-def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
+def _run(folder: Path, job: Job, listener: StopListener, may_go_on: bool) -> tuple[int, str]:
     resume_from = RunFolder(folder) if folder.exists() else None
+    new_length = False
     if resume_from:
         check_links(folder)
-        if state_of(folder).status == "completed":
+        state = state_of(folder)
+        new_length = may_go_on and state.facts.get("id") != job.id
+        if state.status == "completed" and not new_length:
             return DONE, ""
+    options: dict[str, Any] = {"path": folder, "resume_from": resume_from, "new_length": new_length}
     try:
-        outcome = execute(job.composed, job.overrides, path=folder, resume_from=resume_from, display=listener)
+        outcome = execute(job.composed, job.overrides, **options, display=listener)
     except UsageError as error:
         record_refused(folder, job.composed, job.overrides, str(error))
         raise

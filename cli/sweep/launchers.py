@@ -92,7 +92,10 @@ def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
     """The settings after these changes; another launcher replaces them all. Raises: UsageError for any other change."""
     others, changes = split_settings(changes)
     if others:
-        raise UsageError(f"'{shorten(others[0])}': of a sweep that has started, only the launcher can be changed")
+        raise UsageError(
+            f"'{shorten(others[0])}': of a sweep that has started, only the launcher and the length, such as "
+            "train.passes=20, can be changed"
+        )
     return changes if any(map(_names_launcher, changes)) else [*settings, *changes]
 
 

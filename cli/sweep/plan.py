@@ -12,13 +12,23 @@ from typing import Any
 
 from tracetorch import files
 from tracetorch.cli import project
-from tracetorch.cli.adapter import GROUPS, Bases, Composed, check_foreign, compose, is_own, note_of, typed_values
+from tracetorch.cli.adapter import (
+    GROUPS,
+    Bases,
+    Composed,
+    amend,
+    check_foreign,
+    compose,
+    is_own,
+    note_of,
+    typed_values,
+)
 from tracetorch.cli.adapter.overrides import check_job_count, expand, split_settings
 from tracetorch.cli.adapter.presets import config_folders
 from tracetorch.cli.adapter.reading import check_plain, portable, restored
 from tracetorch.cli.check import KEYS, check, check_new, check_own, check_trusted
 from tracetorch.cli.errors import UsageError, prefixed, quote, shorten
-from tracetorch.cli.folders import config_difference, folder_name, plain_name, short_names
+from tracetorch.cli.folders import config_difference, folder_name, plain_name, short_names, with_other_lengths
 from tracetorch.cli.sweep.launchers import LAUNCHERS, options_of
 from tracetorch.cli.sweep.preset import Figure, figures, key_of, unfold
 from tracetorch.cli.terminal import say
@@ -71,6 +81,7 @@ class Plan:
     config_dir: str = ""  # the folder of further presets
     seal: str = ""  # the hash of `sweep.json`; empty before the file is written
     notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
+    lengths: list[str] = field(default_factory=list)  # typed later: the present length of all jobs
 
     @property
     def count(self) -> str:
@@ -87,6 +98,7 @@ class Plan:
             "typed": self.typed,
             **({"config_dir": self.config_dir} if self.config_dir else {}),
             "settings": self.settings,
+            **({"lengths": self.lengths} if self.lengths else {}),
             "config": {name: portable(first[name]) for name in common},
             "jobs": [{**vars(job), "config": config} for job, config in zip(self.jobs, own, strict=True)],
             "figures": [asdict(figure) for figure in self.figures],
@@ -200,8 +212,11 @@ def read_plan(folder: Path) -> Plan:
         experiment = plain_name(content["experiment"])
         typed, settings, seal = content["typed"], content["settings"], hashlib.sha256(text).hexdigest()
         from_dir = content.get("config_dir", "")
-        found = Plan(experiment, typed, settings, jobs, folder, folder, planned_figures, from_dir, seal)
-        texts = [from_dir, *typed, *settings, *(text for job in jobs for text in (job.name, *job.overrides))]
+        lengths = content.get("lengths", [])
+        found = Plan(
+            experiment, typed, settings, jobs, folder, folder, planned_figures, from_dir, seal, lengths=lengths
+        )
+        texts = [from_dir, *typed, *settings, *lengths, *(text for job in jobs for text in (job.name, *job.overrides))]
         if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs))):
             raise ValueError
     except OSError as error:
@@ -259,6 +274,28 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
             check(job.config)
         check_trusted(job.config, path, [*trust, *project.trusted(folder)])
     return plan if jobs == plan.jobs else replace(plan, jobs=jobs, seal="")
+
+
+def lengthened(plan: Plan, lengths: Sequence[str]) -> Plan:
+    """The plan with another length of all jobs. Args: lengths: typed changes of keys in `GOING_ON`.
+
+    Raises: UsageError if a job cannot have this length, or if two jobs would be the same.
+    """
+    jobs = []
+    for job in plan.jobs:
+        changes = with_other_lengths(job.config, lengths)
+        config = amend(job.config, changes).config
+        with prefixed(f"job {shorten(job.name)}: "):
+            check(config)
+        keys = {key_of(line) for line in changes}
+        overrides = [*(line for line in job.overrides if key_of(line) not in keys), *changes]
+        jobs.append(replace(job, config=config, id=id_of(config), overrides=overrides))
+    if len({job.id for job in jobs}) < len(jobs):
+        raise UsageError(
+            f"'{shorten(' '.join(lengths))}': jobs of this sweep differ in their length alone; lengthen single jobs, "
+            f"such as: tracetorch resume {quote(plan.root / plan.jobs[0].name)} {quote(lengths[0])}"
+        )
+    return replace(plan, jobs=jobs, lengths=list(lengths), seal="")
 
 
 def _composed(job: Job, path: Path) -> Job:

@@ -15,12 +15,22 @@ from tracetorch.cli import project
 from tracetorch.cli.adapter.presets import config_folders
 from tracetorch.cli.compare_verb import draw_scatter
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
-from tracetorch.cli.folders import check_links
+from tracetorch.cli.folders import GOING_ON, check_links
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
 from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
-from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
+from tracetorch.cli.sweep.plan import (
+    FILE,
+    Job,
+    Plan,
+    changed_since,
+    check_plan,
+    lengthened,
+    plan,
+    read_plan,
+    write_plan,
+)
 from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, clear_stop
 from tracetorch.cli.terminal import console, print_table, say
 from tracetorch.runs.folder import RunFolder, last_record, state_of
@@ -60,15 +70,22 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
 def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
     """Run the unfinished jobs of a sweep. Returns: the exit code. Raises: UsageError if its folder is in use or broken.
 
-    Args: changes: another launcher, or other settings of it. trust: packages whose parts the configs may name.
+    Args:
+        changes: another launcher, or other settings of it; another length of all jobs.
+        trust: packages whose parts the configs may name.
     """
     planned = read_plan(folder)
     for path in (folder, *(folder / job.name for job in planned.jobs)):
         if path.is_dir():
             check_links(path)
+    lengths = [line for line in changes if line.partition("=")[0] in GOING_ON]
+    changes = [line for line in changes if line not in lengths]
     planned = check_plan(planned, folder, changes, trust)
     queue = Queue(launcher_of(planned.settings), folder, [], earlier=True)
     planned = replace(planned, settings=change_launcher(planned.settings, changes))
+    if lengths:
+        _check_longer(planned, folder, lengths)
+        planned = lengthened(planned, lengths)
     unfinished = []
     for job in planned.jobs:
         state = state_of(folder / job.name)
@@ -86,6 +103,17 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if change := changed_since(planned, unfinished):
         say(f"the presets have changed since the start of the sweep: {change}; it continues with its own config")
     return _run_jobs(planned, folder, unfinished, fail_fast)
+
+
+def _check_longer(planned: Plan, folder: Path, lengths: list[str]) -> None:
+    """Raises: UsageError for a number of updates that a job has already done."""
+    for line in lengths:
+        key, _, value = line.partition("=")
+        for job in planned.jobs if key == "train.updates" and value.isdecimal() else ():
+            summary = state_of(folder / job.name).facts.get("summary")
+            done = summary.get("updates") if isinstance(summary, dict) else None
+            if isinstance(done, int) and done > int(value):
+                raise UsageError(f"'{line}': {folder / job.name} has done {done} updates; give a longer length")
 
 
 def _run_jobs(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
@@ -108,7 +136,9 @@ def _run_jobs(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> 
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
     own = project.current()
     root = str(own.root) if own else ""
-    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast, root)
+    worker = Worker(
+        str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast, root, bool(planned.lengths)
+    )
     try:
         clear_stop(folder)
         with SweepMonitor(screen, folder, planned.jobs, queue.has), SignalGuard(folder, screen.print) as guard:
@@ -156,6 +186,8 @@ def _conclude(screen: Console, planned: Plan, folder: Path, launched: Launched, 
     for at, (job, state) in enumerate(states):
         if messages.get(job.name) and state.status in ("absent", "killed"):  # a full disk has no record of the failure
             states[at] = job, state._replace(status="failed")
+        elif planned.lengths and state.status == "completed" and state.facts.get("id") != job.id:  # of another length
+            states[at] = job, state._replace(status="failed" if messages.get(job.name) else "interrupted")
     done = sum(state.status == "completed" for _, state in states)
     table = Table(title_justify="left")
     for name in ("job", "varies", "status", "result"):

@@ -86,6 +86,11 @@ def test_one_figure_as_a_paper_needs_it_is_one_command(here):
     ran("plot", "it", "--figure", "membrane", *given, "--title", "One neuron")
     assert ">One neuron</text>" in svg.read_text()
     assert ran("plot", "it", "--figure", "learning,raster").stdout.startswith("2 figures in it/plots: learning, raster")
+    before = (here / "it" / "plots" / "raster.png").stat().st_mtime_ns
+    for option, part in (("--trial", "trial0"), ("--layer", "layer0_trial0")):
+        said = ran("plot", "it", "--figure", "raster", option, "0", "--format", "png").stdout
+        assert said == f"1 figure in it/plots as png: raster_{part}\n"
+    assert (here / "it" / "plots" / "raster.png").stat().st_mtime_ns == before
 
 
 def test_a_wrong_choice_of_figures_is_one_sentence_and_draws_nothing(here):
@@ -101,6 +106,7 @@ def test_a_wrong_choice_of_figures_is_one_sentence_and_draws_nothing(here):
         "--neurons a": "--neurons a: expected up to 100 numbers from 0 on",
         "--trial 10": "the test has 10 trials, 0 to 9, got trial 10",
         "--figure learning --layer 0": "choose what raster and membrane show, not what learning shows",
+        "--figure learning --trial 0": "--trial chooses what raster, membrane and traces show, not what learning shows",
         "--format pfd": "--format pfd: figures are written as png, svg, pdf. Did you mean 'pdf'?",
         "--figure raster,": "--figure: a name is empty",
         "--title $\\frac{$": "matplotlib cannot draw the title",

@@ -92,6 +92,17 @@ def test_words_are_offered(ask, line, offers):
     assert {value for _, value, _ in ask(line)} == set(offers.split())
 
 
+def test_the_figures_of_a_run_are_offered(ask, here):
+    (here / "plots").mkdir()
+    for name in ("raster.png", "raster.svg", "raster_layer1_trial0.png", "confusion.png"):
+        (here / "plots" / name).touch()
+    assert [value for _, value, _ in ask("plot . --figure ")] == ["confusion", "raster"]
+    assert [value for _, value, _ in ask("plot . --figure raster,")] == ["raster,confusion"]
+    assert [value for _, value, _ in ask("plot . --figure=co")] == ["--figure=confusion"]
+    assert "learning" in [value for _, value, _ in ask("plot nowhere --figure l")]
+    assert [value for _, value, _ in ask("plot . --format ")] == ["png", "svg", "pdf"]
+
+
 def test_folders_are_left_to_the_shell(ask):
     for line, path, before in (
         ("plot outp", "outp", ""),

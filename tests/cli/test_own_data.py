@@ -150,6 +150,9 @@ def test_a_signal_with_a_target_at_each_step_with_every_rule(rule, tmp_path):
     if rule == "trace":
         again = tracetorch("plot", str(tmp_path / "run"), "--figure", "traces")
         assert again.exit_code == 0 and again.stdout.startswith("1 figure"), again.output
+    first, *rows = (tmp_path / "run" / "steps.csv").read_text().splitlines()
+    trials = (tmp_path / "run" / "trials.csv").read_text().splitlines()[1:]
+    assert first == "sample,step,target_0,prediction_0" and len(rows) == 20 * len(trials) > 0
     assert facts(tmp_path / "run")["summary"]["r2"] > (-1 if rule != "bptt" else -5)
 
 
@@ -190,7 +193,10 @@ def test_leave_one_group_out(labelled, tmp_path):
         f"output.dir={tmp_path / 'run'}",
     )
     assert tracetorch(*given).exit_code == 0
-    assert len((tmp_path / "run" / "trials.csv").read_text().splitlines()) == 13
+    first, *rows = (tmp_path / "run" / "trials.csv").read_text().splitlines()
+    assert first.endswith(",name,labels,subject") and len(rows) == 12 and all(row.endswith(",2") for row in rows)
+    assert {row.split(",")[-2] for row in rows} == {"0", "1"}
+    assert tracetorch("plot", str(tmp_path / "run"), "--figure", "confusion").exit_code == 0  # text in the table
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_raster_draws_each_spike_of_the_shown_neurons_at_its_time() -> None:
     (lines,) = fig.axes[0].collections
     where = [(segment[0, 0], segment[:, 1].mean()) for segment in lines.get_segments()]
     assert where == [(1.75, 0), (2.25, 10), (2.75, 1)]
-    assert "x (11 of 100 neurons, 97 of 100 silent), 0.006 Hz" in texts(fig)
+    assert "x (11 of 100 neurons, 97 of 100 silent), 0.006\N{NO-BREAK SPACE}Hz" in texts(fig)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["0", "99"]
     spikes[:, :60] = 1  # more fire than there is room for: the silent ones keep their share
     (lines,) = plot.raster({"x": spikes}, neurons=10).axes[0].collections
@@ -41,7 +41,11 @@ def test_values_that_are_not_spikes_are_lines_or_an_image() -> None:
     few, many = (plot.raster({"x": currents[:, :count]}, marks={"cue": (0, 9)}).axes[0] for count in (3, 12))
     assert np.allclose([line.get_ydata() for line in few.lines], currents[:, :3].T)
     assert np.allclose(many.images[0].get_array(), currents.T) and len(many.patches) == 1
-    assert f"x, {currents.min().item():.2g} (white) to {currents.max().item():.2g} (black)" in texts(many.figure)
+    low, high = currents.min().item(), currents.max().item()
+    assert f"x, \N{MINUS SIGN}{-low:.2g} (white) to {high:.2g} (black)" in texts(many.figure)
+    assert few.get_ylabel() == "value" and many.get_ylabel() == "neuron"
+    title = plot.raster({"input": currents}, neurons=5).axes[0].get_title("left")
+    assert title.startswith("input (5 of 12 channels)")
 
 
 def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() -> None:
@@ -63,15 +67,26 @@ def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() 
 @pytest.mark.parametrize(
     ("ends", "named"),
     [
-        ((0.1, 0.9, 0.85), {"b": 0.9}),  # no room for c below b; those below c matter less
+        ((0.1, 0.9, 0.85), {"b": 0.9, "c": 0.75, "a": 0.1}),  # moved, because there is no room for c next to b
         ((0.1, 0.9, 0.5), {"b": 0.9, "c": 0.5, "a": 0.1}),
+        ((0.1, 0.1, 0.1), {"a": 0.357, "b": 0.207, "c": 0.0575}),  # a name below the panel would be lost
     ],
 )
-def test_outputs_are_named_at_the_ends_of_their_lines_from_the_highest_on(ends, named) -> None:
+def test_outputs_are_named_at_the_ends_of_their_lines_without_overlap(ends, named) -> None:
     lines = torch.tensor([0.3, 0.1, 0.95]).lerp(torch.tensor(ends), torch.linspace(0, 1, len(SPIKES))[:, None])
     fig = plot.raster({"x": SPIKES}, readout=("output", lines), names=["a", "b", "c"])
     found = {text.get_text(): text.xy[1] for text in fig.axes[-1].texts}
-    assert list(found) == list(named) and found == pytest.approx(named)
+    assert list(found) == list(named) and found == pytest.approx(named, abs=5e-3)
+
+
+def test_of_many_outputs_the_marked_ones_have_colours_and_names_and_separate_ones_panels() -> None:
+    lines = torch.linspace(0, 1, 12).expand(40, 12)
+    axes = plot.raster({"x": SPIKES}, readout=("output", lines), marked=[3, 3, 7]).axes[-1]
+    assert {text.get_text(): text.get_color() for text in axes.texts} == {"3": HUES[0], "7": HUES[1]}
+    assert [line.get_ydata()[0] for line in axes.lines[-2:]] == pytest.approx([3 / 11, 7 / 11])  # in front
+    fig = plot.raster({"x": SPIKES}, readout=("output", lines[:, :3]), separate=True, names=["a", "b", "c"])
+    assert [[text.get_text() for text in axes.texts] for axes in fig.axes[1:]] == [["a"], ["b"], ["c"]]
+    assert [axes.get_title("left") for axes in fig.axes[1:]] == ["output", "", ""]
 
 
 def test_membrane_draws_the_threshold_of_each_neuron_and_its_spikes() -> None:
@@ -91,13 +106,13 @@ def test_membranes_are_those_of_neurons_that_fire_or_else_move() -> None:
     assert [title.split(", ")[0] + title.split(", ")[1] for title in titles[:3]] == [
         "layer 0neuron 3", "layer 0neuron 7", "layer 0neuron 12",
     ]  # fmt: skip
-    assert titles[0].endswith("neuron 3, silent") and titles[1].endswith("0.5 Hz")
+    assert titles[0].endswith("neuron 3, silent") and titles[1].endswith("0.5\N{NO-BREAK SPACE}Hz")
     assert "layer 1, neuron 3" in titles and len(titles) == 6
 
 
 def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     levels = torch.linspace(0.5, 1.5, 6)
-    _, layer, membrane, policy, strip = drawings.episode(threshold=levels).axes
+    _, layer, *membranes, policy, strip = drawings.episode(threshold=levels).axes
     spans = [(bar.get_x(), bar.get_width(), to_rgba(bar.get_facecolor())) for bar in strip.patches]
     assert spans == [(10 * at - 0.5, 10, to_rgba(HUES[done])) for at, done in enumerate(drawings.ACTION.tolist())]
     assert np.allclose([stairs.get_data().values for stairs in policy.patches], drawings.POLICY.T)
@@ -105,15 +120,19 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     assert (policy.get_ylabel(), strip.get_ylabel()) == ("p(action)", "action")
     assert [axes.get_xlabel() != "" for axes in (layer, policy, strip)] == [False, False, True]
     assert len(layer.collections[0].get_segments()) == int(SPIKES.sum())
-    drawn, thresholds = membrane.lines[:3], membrane.lines[3:]  # of neurons with thresholds of their own, a line each
+    drawn, thresholds = zip(*(axes.lines for axes in membranes), strict=True)
     assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 1, 2]] / 2).T.tolist()
     assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[:3].tolist())
-    assert [line.get_color() for line in thresholds] == [line.get_color() for line in drawn]
+    *_, first, second, third, _, _ = drawings.episode(spikes=SPIKES * torch.tensor([0, 1, 0, 1, 0, 1])).axes
+    assert [axes.get_title("left").split(",")[0] for axes in (first, second, third)] == [
+        "neuron 1", "neuron 3", "neuron 5",
+    ]  # fmt: skip
     spikes = torch.zeros(40, 90)
     spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
     layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
     assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "81"]
-    assert "layer 0 (3 of 90 neurons, 87 of 90 silent), 0.00083 spikes\nper step" in texts(layer.figure)
+    rate = "0.00083 spikes per step".replace(" ", "\N{NO-BREAK SPACE}")
+    assert f"layer 0 (3 of 90 neurons, 87 of 90 silent), {rate}" in texts(layer.figure)
     said = texts(drawings.episode(names=["left", "right"], dt=0.01, whole=False, threshold=None))
     assert {"left", "right", "time (ms): the beginning of an episode, 4 actions of 10 steps each"} <= set(said)
     assert "θ" not in said
@@ -186,7 +205,7 @@ def test_returns_are_drawn_over_ended_episodes_with_an_average_of_many() -> None
     raw, average = fig.axes[0].lines
     assert average.get_xdata().tolist() == raw.get_xdata().tolist() == [3 * at for at in range(1, 31)]
     assert np.ptp(average.get_ydata()[10:-5]) < 0.2 < np.ptp(raw.get_ydata()[10:])
-    assert "its average over ±2 actions" in texts(fig)
+    assert "average over ±2 actions" in texts(fig)
     assert "1,000" in texts(plot.returns([{**row, "episodes": 40 * row["episodes"]} for row in rows]))
     assert len(plot.returns(rows[:6]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
 

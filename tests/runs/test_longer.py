@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.command_line import CLICKS, change, facts_in, ran, refused
+from tests.command_line import CLICKS, change, facts_in, ran, refused, tracetorch
 from tests.tiny_training import facts, stopping, train, weights
 from tracetorch.runs import RunFolder
 
@@ -91,6 +91,25 @@ def test_resume_takes_a_length_and_records_it(mine):
     assert "updates: 3\n" in (mine / "config.yaml").read_text() and facts_in(mine)["config"]["train"]["updates"] == 3
     assert "there is nothing to continue; to train it for longer: tracetorch resume it" in ran("resume", "it").stdout
     ran("eval", "it")
+
+
+def test_all_jobs_of_a_sweep_go_on_to_a_new_length(here):
+    ran("run", "-m", *CLICKS, "seed=0,1", "output.dir=sweep")
+    shutil.rmtree(here / "sweep" / "001_seed=1")  # a job that had not started
+    failed = tracetorch("resume", "sweep", "train.passes=3")
+    assert failed.exit_code == 3 and "0 of 2 completed" in failed.stdout and "never end" in failed.stdout
+    assert "2 of 2 completed" in ran("resume", "sweep", "train.updates=4").stdout
+    ran("run", *CLICKS, "train.updates=4", "seed=1", "output.dir=whole")
+    jobs = [here / "sweep" / name for name in ("000_seed=0", "001_seed=1")]
+    assert [facts_in(job)["summary"]["updates"] for job in jobs] == [4, 4]
+    assert [one["planned_updates"] for one in facts_in(jobs[0])["earlier_lengths"]] == [2]
+    assert facts_in(jobs[1])["summary"]["loss"] == facts_in(here / "whole")["summary"]["loss"]
+    for words in ((), ("train.updates=4",)):
+        assert "all 2 jobs of sweep are completed" in ran("resume", "sweep", *words).stdout
+    assert "has done 4 updates; give a longer length" in refused("resume", "sweep", "train.updates=3")
+    assert "only the launcher and the length" in refused("resume", "sweep", "optimizer.lr=1")
+    ran("run", "-m", *CLICKS[1:], "train.updates=2,3", "output.dir=lengths")
+    assert "differ in their length alone" in refused("resume", "lengths", "train.updates=4")
 
 
 REFUSED = [

@@ -160,6 +160,20 @@ class TestMetrics:
         true, guess = true[~np.isnan(true)], float(task.target_scale.shift[0])
         assert float(found["r2"].mean()) == pytest.approx(1 - ((true - guess) ** 2).mean() / true.var(), abs=1e-4)
         assert float(found["mse"].mean()) == pytest.approx(((true - guess) ** 2).mean(), rel=1e-4)
+        rows = task.score_steps(output, batch)  # padding and the step without a target are left out
+        assert rows["sample"].tolist() == [0] * 2 + [1] * 4 + [2] * 5
+        assert rows["step"].tolist() == [0, 2, *range(4), *range(5)]
+        assert torch.allclose(rows["target_0"], torch.from_numpy(true), atol=1e-6)
+        assert rows["prediction_0"].tolist() == pytest.approx([guess] * 11)
+
+    def test_details_are_the_name_and_the_fields_of_each_trial(self):
+        inputs, labels = series(4)
+        fields = {"speaker": np.array(["ann", "bob", "ann", "=1"]), "target": np.arange(4)}
+        held = np.array([False, True, True, False])
+        task = SampledTask(samples(list(inputs), list(labels), fields=fields), test=held, validation=0.0)
+        batch = next(task.eval_batches("test"))
+        found = task.details(task.score(torch.rand(2, 2), batch))
+        assert found == {"name": ["sample 1", "sample 2"], "speaker": ["bob", "ann"], "field_target": [1, 2]}
 
     def test_labels_at_each_step_have_a_chance_level_and_a_confusion_matrix(self):
         inputs = [np.ones((length, 1), dtype=np.float32) for length in (3, 4, 5, 5)]

@@ -16,16 +16,18 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.labels import label_level, legend, name_right, remark, round_ticks
+from tracetorch.plot.labels import legend, name_right, remark, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
 _SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of epochs
-_MEMBRANES = {"purple": COLORS["purple"], "orange": COLORS["orange"], "light blue": COLORS["sky"]}  # of an episode
+_MEMBRANES = 3  # of an episode
 _MAX_VECTORS = 2_000  # with more spikes in a panel, an SVG stores them as a picture (200 dpi), not one by one
 _PANEL_WIDTH = 195  # approximate width of a panel in points; a letter has 4
 _LABEL_HEIGHT = 0.16  # of a name at the end of a line, as a fraction of its panel
 _MAX_LEGEND_ACTIONS = 12
+_NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit, which stay in one line
+_MAX_SEPARATE = 4  # panels of outputs
 _MAX_LINES = 3  # of channels that are not spikes; more are an image
 
 Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in seconds or, without dt, in steps
@@ -39,12 +41,15 @@ def raster(
     neurons: int | Sequence[int] = 50,
     readout: tuple[str, Tensor] | None = None,
     names: Sequence[str] | None = None,
+    marked: Sequence[int] = (),
+    separate: bool = False,
 ) -> Figure:
     """Activity over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
 
     Args:
         layers: a name for each layer's output, (time, neurons). Spikes (whole numbers: 0, 1, or counts) have a tick
-            each; other values, such as currents, are lines, or shades of grey for more than 3 channels.
+            each; other values, such as currents, are lines, or shades of grey for more than 3 neurons. The neurons of
+            "input" are called channels.
         dt: length of a step in seconds; None to count in steps.
         marks: names of epochs, such as "delay", with their starts and stops, in seconds or in steps. Parts after the
             last step are cut off.
@@ -52,7 +57,9 @@ def raster(
             proportion, but at most half if enough others fire); or the numbers of the neurons to draw. The rate and the
             number of silent neurons are those of all neurons.
         readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line for each output.
-        names: of the outputs, written at the ends of their lines if there is room; None: their numbers.
+        names: of the outputs, written at the ends of their lines; None: their numbers.
+        marked: of more than 7 outputs, those that have a colour and a name, such as the answer and the target.
+        separate: a panel for each output, of the first 4: for outputs in different units.
     Raises: ValueError if there is nothing to draw, times differ in length, a layer lacks a neuron, or a mark starts
         before 0 or after it stops.
     """
@@ -65,19 +72,22 @@ def raster(
         raise ValueError(f"all layers must last equally long, got {', '.join(map(str, lengths))} steps")
     clock = Clock.of(lengths[0], dt)
     drawn = {name: _Layer.of(name, values, neurons) for name, values in values_of.items()}
-    heights = [layer.height for layer in drawn.values()] + ([] if lines is None else [0.7])
+    outputs = [] if lines is None else _outputs(lines, names, None if separate else marked)
+    groups = [[output] for output in outputs[:_MAX_SEPARATE]] if separate else [outputs] if outputs else []
+    heights = [layer.height for layer in drawn.values()] + [0.7] * len(groups)
     shaded = _place_marks(marks or {}, clock)
     rows = 1 + max((mark.row for mark in shaded), default=-1)
     with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * rows) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, layer in zip(panels, drawn.values(), strict=False):
             _draw_layer(axes, layer, clock, dt)
-        if lines is not None and readout is not None:
-            _draw_readout(panels[-1], lines, clock, names or [str(at) for at in range(lines.shape[1])])
-            _title(panels[-1], readout[0])
+        for axes, group in zip(panels[len(drawn) :], groups, strict=True):
+            _draw_readout(axes, group, clock)
+        if readout is not None:
+            _title(panels[len(drawn)], readout[0])
         _shade(list(panels), shaded, clock)
         fig.align_ylabels(panels)
-        _time_axis(panels[-1], clock)
+        time_axis(panels[-1], clock)
     return fig
 
 
@@ -139,11 +149,10 @@ def membranes(
         panels = fig.subplots(len(drawn), sharex=True, squeeze=False)[:, 0]
         for axes, (name, at, values, fired, level) in zip(panels, drawn, strict=True):
             _draw_membrane(axes, values, fired, level, clock)
-            rate = "" if fired is None else f", {_rate(fired.mean(), dt)}" if fired.any() else ", silent"
-            _title(axes, f"{name}{', ' if name else ''}neuron {at}{rate}")
+            _title(axes, f"{name}{', ' if name else ''}neuron {at}{_rate_of(fired, dt)}")
         _shade(list(panels), shaded, clock)
         fig.supylabel("membrane (a.u.)", fontsize=matplotlib.rcParams["axes.labelsize"])
-        _time_axis(panels[-1], clock)
+        time_axis(panels[-1], clock)
     return fig
 
 
@@ -158,8 +167,9 @@ def episode(
     names: Sequence[str] | None = None,
     neurons: int = 40,
     whole: bool = True,
+    spikes: Tensor | None = None,
 ) -> Figure:
-    """An episode over time: a panel for each layer, membranes of one layer, and the policy above a strip of actions.
+    """An episode over time: a panel for each layer, three membranes of one layer, the policy, and a strip of actions.
 
     Args:
         layers: a name for each layer's output from the input up, (time, neurons), drawn as in `raster`.
@@ -169,8 +179,10 @@ def episode(
         action: the chosen actions, (decisions,), whole numbers.
         dt: length of a step in seconds; None to count in steps.
         names: of the actions; None: their numbers.
-        neurons: largest number of neurons to draw of a layer; the three membranes that move most are drawn.
+        neurons: largest number of neurons to draw of a layer.
         whole: whether the recording includes the end of the episode.
+        spikes: of the layer with the membranes, (time, neurons): neurons that fire are drawn, evenly spaced by rate;
+            without spikes, those whose membranes move most.
     Raises: ValueError if the lengths do not match.
     """
     values = {name: as_array(layer, f"layer {name!r}", "time", "neurons") for name, layer in layers.items()}
@@ -186,12 +198,18 @@ def episode(
         )
     clock, steps_per_decision = Clock.of(steps, dt), steps // num_decisions
     drawn = [_Layer.of(name, layer, neurons) for name, layer in values.items()]
-    heights = [*(0.1 + layer.height / 1.5 for layer in drawn), 0.9, 0.8, 0.16]
+    fired = None if spikes is None else as_array(spikes, "spikes", "time", "neurons")
+    levels, shown = _levels(threshold, membranes.shape[1]), _busiest(membranes, fired, _MEMBRANES)
+    heights = [*(0.1 + layer.height / 1.5 for layer in drawn), *(0.55 for _ in shown), 0.8, 0.16]
     with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, layer in zip(panels, drawn, strict=False):
             _draw_layer(axes, layer, clock, dt)
-        _draw_membranes(panels[-3], membranes, threshold, clock)
+        for axes, at in zip(panels[len(drawn) :], shown, strict=False):
+            spikes_of = None if fired is None else fired[:, at]
+            _draw_membrane(axes, membranes[:, at], spikes_of, levels[at], clock)
+            axes.set_ylabel("membrane\n(a.u.)")
+            _title(axes, f"neuron {at}{_rate_of(spikes_of, dt)}")
         starts = [clock.at(at * steps_per_decision * (dt or 1)) for at in range(num_decisions + 1)]
         hues = [HUES[at % len(HUES)] for at in range(probabilities.shape[1])]
         for at, hue in enumerate(hues):
@@ -202,7 +220,7 @@ def episode(
         panels[-1].set_yticks([])
         panels[-1].set_ylabel("action", rotation=0, ha="right", va="center")
         fig.align_ylabels(panels)
-        _time_axis(panels[-1], clock)
+        time_axis(panels[-1], clock)
         extent = "a whole episode" if whole else "the beginning of an episode"
         panels[-1].set_xlabel(f"{clock.label}: {extent}, {num_decisions} actions of {steps_per_decision} steps each")
         labels = names or [f"action {at}" for at in range(len(hues))]
@@ -238,7 +256,7 @@ class Clock(NamedTuple):
         return value * self.factor + self.shift
 
 
-def _time_axis(axes: Axes, clock: Clock) -> None:
+def time_axis(axes: Axes, clock: Clock) -> None:
     axes.set(xlim=(clock.at(0), clock.at(clock.end)), xlabel=clock.label)
     axes.xaxis.set_major_locator(round_ticks(6, integer=clock.label == "time (steps)", min_n_ticks=1))
 
@@ -360,14 +378,20 @@ class _Layer(NamedTuple):
 
 
 def _title(axes: Axes, text: str) -> None:
-    axes.set_title(textwrap.fill(text, 58), fontsize=small())
+    root = axes.get_figure(root=True)
+    axes.set_title(textwrap.fill(text, round(17 * (root.get_figwidth() if root else SINGLE))), fontsize=small())
 
 
 def _rate(mean: float, dt: float | None) -> str:
     """A mean number of spikes per step, with its unit."""
     if dt is None:
-        return f"{mean:.2g} spikes per step"
-    return f"{mean / dt:,.0f} Hz" if mean / dt >= 100 else f"{mean / dt:.3g} Hz"
+        return f"{mean:.2g} spike{'s' * (f'{mean:.2g}' != '1')} per step".replace(" ", _NBSP)
+    return f"{mean / dt:,.0f}{_NBSP}Hz" if mean / dt >= 100 else f"{mean / dt:.3g}{_NBSP}Hz"
+
+
+def _rate_of(fired: Array | None, dt: float | None) -> str:
+    """The rate of a neuron as a clause; "" without spikes."""
+    return "" if fired is None else f", {_rate(fired.mean(), dt)}" if fired.any() else ", silent"
 
 
 def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
@@ -383,38 +407,44 @@ def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
         remark(axes, "no spikes")
 
 
-def _draw_readout(axes: Axes, values: Array, clock: Clock, names: Sequence[str]) -> None:
-    """Draw a line for each output, named at its end; of many outputs, only the one that ends highest has a colour."""
-    ranked = np.argsort(-values[-1], kind="stable")
-    has_hues = values.shape[1] <= len(HUES)
-    for at in ranked[::-1]:
-        color = HUES[at] if has_hues else COLORS["blue"] if at == ranked[0] else tint(COLORS["grey"], 0.7)
-        axes.plot(clock.centres, values[:, at], color=color, linewidth=1.0 if has_hues or at == ranked[0] else 0.6)
+class _Output(NamedTuple):
+    """An output over time."""
+
+    name: str
+    values: Array
+    hue: str | None  # None: grey, without a name
+
+
+def _outputs(lines: Array, names: Sequence[str] | None, marked: Sequence[int] | None) -> list[_Output]:
+    """The outputs, (time, outputs). Args: marked: those that have a colour if there are too many; None: all."""
+    count = lines.shape[1]
+    few = range(count) if marked is None or count <= len(HUES) else dict.fromkeys(marked)
+    hues = dict(zip(few, HUES, strict=False))
+    return [_Output(names[at] if names else str(at), lines[:, at], hues.get(at)) for at in range(count)]
+
+
+def _draw_readout(axes: Axes, outputs: Sequence[_Output], clock: Clock) -> None:
+    """Draw a line for each output, the coloured ones in front and named at their ends."""
+    for output in sorted(outputs, key=lambda output: (output.hue is not None, output.values[-1])):
+        color, width = (output.hue, 1.0) if output.hue else (tint(COLORS["grey"], 0.7), 0.6)
+        axes.plot(clock.centres, output.values, color=color, linewidth=width)
     axes.set_ylabel("output")
     axes.yaxis.set_major_locator(round_ticks(3))
     low, high = axes.get_ylim()
-    lowest = np.inf
-    for at in ranked if has_hues else ranked[:1]:
-        if lowest - values[-1, at] < _LABEL_HEIGHT * (high - low):
-            break  # its name would overlap the one above; lower outputs matter less
-        lowest = values[-1, at]
-        name_right(axes, names[at], lowest, gap=4, color=HUES[at] if has_hues else COLORS["blue"])
+    named = sorted((output for output in outputs if output.hue), key=lambda output: -output.values[-1])
+    gap = min(_LABEL_HEIGHT, 1 / max(1, len(named) - 1)) * (high - low)
+    for output, level in zip(named, _apart([output.values[-1] for output in named], gap, low), strict=True):
+        name_right(axes, output.name, level, gap=4, color=output.hue or "black")
 
 
-def _draw_membranes(axes: Axes, membranes: Array, threshold: Tensor | float | None, clock: Clock) -> None:
-    """Draw the three membranes that move most; a dashed line for equal thresholds, or one in each membrane's colour."""
-    shown = _busiest(membranes, None, len(_MEMBRANES))
-    for at, hue in zip(shown, _MEMBRANES.values(), strict=False):
-        axes.plot(clock.centres, membranes[:, at], color=hue, linewidth=0.7, rasterized=len(membranes) > _MAX_VECTORS)
-    if threshold is not None:
-        level = torch.as_tensor(threshold).detach().cpu().double().expand(membranes.shape[1])[shown].tolist()
-        if max(level) - min(level) < 1e-6:  # less than the width of a line
-            label_level(axes, level[0], "θ")
-        else:
-            for at, hue in zip(level, _MEMBRANES.values(), strict=False):
-                axes.axhline(at, color=hue, linewidth=0.8, dashes=(4, 2), zorder=2.5)
-    axes.set_ylabel("membrane\n(a.u.)")
-    _title(axes, "neurons " + ", ".join(f"{at} ({hue})" for at, hue in zip(shown, _MEMBRANES, strict=False)))
+def _apart(levels: Sequence[float], gap: float, low: float) -> list[float]:
+    """Falling levels of names, moved so that they are a gap apart and, as far as there is room, not below `low`."""
+    placed = list[float]()
+    for level in levels:
+        placed.append(min(level, placed[-1] - gap) if placed else level)
+    for at in reversed(range(len(placed))):
+        placed[at] = max(placed[at], low if at == len(placed) - 1 else placed[at + 1] + gap)
+    return placed
 
 
 def _draw_membrane(axes: Axes, values: Array, fired: Array | None, level: float | None, clock: Clock) -> None:
@@ -440,7 +470,8 @@ def _draw_membrane(axes: Axes, values: Array, fired: Array | None, level: float 
 def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> None:
     """Draw a layer: spikes as ticks, other values as lines, or as shades of grey."""
     name, values, shown, kind, _ = layer
-    part = f"{len(shown)} of {values.shape[1]:,} neurons" if len(shown) < values.shape[1] else ""
+    unit = "channel" if name == "input" else "neuron"
+    part = f"{len(shown)} of {values.shape[1]:,} {unit}s" if len(shown) < values.shape[1] else ""
     if kind == "spikes":
         _draw_raster(axes, values[:, shown], clock)
         silent = int((values == 0).all(axis=0).sum())
@@ -450,7 +481,8 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
         axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest", zorder=0.5)
         low, high = (0.0 if abs(end) < 1e-3 * np.ptp(values) else end for end in (values.min(), values.max()))
-        _title(axes, f"{name}{f' ({part})' if part else ''}, {low:.2g} (white) to {high:.2g} (black)")
+        ends = f"{low:.2g} (white) to {high:.2g} (black)".replace("-", "\N{MINUS SIGN}")
+        _title(axes, f"{name}{f' ({part})' if part else ''}, {ends}")
     else:
         for at, hue in zip(shown, HUES[1:], strict=False):
             axes.plot(clock.centres, values[:, at], color=hue, linewidth=0.8, rasterized=len(values) > _MAX_VECTORS)
@@ -460,4 +492,4 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         _title(axes, f"{name}{f' ({part})' if part else ''}")
         return
     axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
-    axes.set_ylabel("neuron" if kind == "spikes" else "channel")
+    axes.set_ylabel(unit)

@@ -21,7 +21,7 @@ Points = tuple[Sequence[int], Sequence[float]]
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 _HUES = tuple(COLORS[name] for name in ("blue", "green", "purple", "sky", "black"))
 _MARKERS = {"validation": ("o", COLORS["orange"]), "test": ("D", COLORS["vermillion"])}
-_LABELS = {"accuracy": "accuracy (fraction correct)"}
+_LABELS = {"accuracy": "accuracy (fraction correct)", "r2": "R²", "mse": "mean squared error"}
 
 _LAYER_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
 _LOOKS: dict[str, tuple[Any, str]] = {
@@ -108,6 +108,9 @@ def learning(
             names |= new_names
             scales |= new_scales
             axes.set(xlabel="updates", ylabel=_LABELS.get(key, key.replace("_", " ")))
+            low, high = axes.get_ylim()
+            if key.endswith("accuracy") and axes.dataLim.ymax <= 1 < high:  # no ticks where no accuracy can be
+                axes.set_ylim(top=1 + 0.03 * (1 - low))
             if key == metric and reference is not None:
                 label_level(axes, reference, reference_label)
         _legends(fig, names, scales, "updates")
@@ -142,7 +145,7 @@ def returns(records: Records) -> Figure:
         if is_long:
             average = smoothed(np.array(updates[1:]), np.array(mean_returns), width)
             axes.plot(episodes, average, color=blue, linewidth=1.6)
-            label = f"its average over ±{width:,g} actions"
+            label = f"average over ±{width:,g} actions"
             handles.append(Line2D([], [], color=blue, linewidth=1.6, label=label))
         for split, (marker, hue) in _MARKERS.items():
             evaluations = [row for row in records if row.get("split") == split and row.get("return") is not None]
@@ -257,9 +260,9 @@ def _draw(
         wanted = [default_width(span, len(x))] if widths is None else widths
         kept = sorted(width for width in wanted if fits(width, span, len(x)))
         has_markers = not kept and len(x) <= 50
-        strength = 1 if not kept else 0.35 if len(series) == 1 else 0.2
+        strength = 1 if not kept else 0.45 if len(series) == 1 else 0.2
         raw = Line2D(
-            x, y, color=tint(hue, strength), linewidth=0.5, linestyle="-", marker="s" if has_markers else "",
+            x, y, color=tint(hue, strength), linewidth=0.7, linestyle="-", marker="s" if has_markers else "",
             markersize=3, zorder=1, rasterized=len(x) > 20_000, label=name,
         )  # fmt: skip
         axes.add_line(raw)
@@ -273,7 +276,8 @@ def _draw(
                 look["color"] = tint(COLORS["grey"], 0.4 + 0.6 * rank)
             scales[width] = Line2D([], [], **look, label=f"{width:,g}")
         average_handle = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
-        names[name] = average_handle if kept and len(series) > 1 else raw
+        faint = Line2D([], [], color=tint(hue, 0.5), linewidth=1.2, label=name)  # as visible as the other entries
+        names[name] = raw if not kept else average_handle if len(series) > 1 else faint
     for name, (x, y) in evaluations.items():
         if not len(x):
             continue

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from tracetorch.plot.activity import Clock, time_axis
 from tracetorch.plot.as_arrays import as_array, as_trials
-from tracetorch.plot.labels import legend
+from tracetorch.plot.labels import legend, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, tint
 
 _MOST_PANELS = 4
@@ -63,22 +66,29 @@ def traces(
     Raises: ValueError for other shapes or lengths.
     """
     found, given = as_array(output, "output", "time", "outputs"), as_array(counted, "counted", "time").astype(bool)
+    has_classes = target.ndim == 1
     goal = as_array(target, "target", *("time", "outputs")[: target.ndim])
     if not len(found) == len(goal) == len(given):
         lengths = f"{len(found)}, {len(goal)} and {len(given)}"
         raise ValueError(f"output, target and counted must last equally long, got {lengths} steps")
-    if goal.ndim == 1:
+    if has_classes:
         goal = (goal[:, None] == np.arange(found.shape[1])).astype(float)
     goal = np.where(given[:, None], goal, np.nan)
-    time = np.arange(len(found)) * (dt or 1)
+    clock = Clock.of(len(found), dt)
+    labels = [names[at] if names else f"output {at}" if found.shape[1] > 1 else "output" for at in range(len(found[0]))]
+    look: dict[str, Any] = {"color": COLORS["black"], "label": "target", "linewidth": 0.8}
+    if has_classes:
+        labels = [f"class {name}" for name in (names or range(len(found[0])))]
+        look["drawstyle"] = "steps-mid"
     panels = min(_MOST_PANELS, found.shape[1])
     with figure(DOUBLE, 0.5 + 1.1 * panels) as fig:
         grid = fig.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
         for at, axes in enumerate(grid):
-            lines = axes.plot(time, goal[:, at], color=COLORS["black"], label="target", linewidth=0.8)
-            lines += axes.plot(time, found[:, at], color=COLORS["vermillion"], label="network")
-            axes.set_ylabel(names[at] if names else "output" if panels == 1 else f"output {at}")
-            axes.margins(x=0)
-        grid[-1].set_xlabel("time (s)" if dt else "time step")
+            lines = axes.plot(clock.centres, goal[:, at], **look)
+            lines += axes.plot(clock.centres, found[:, at], color=COLORS["vermillion"], label="network")
+            axes.set_ylabel(textwrap.fill(labels[at], 14))
+            axes.yaxis.set_major_locator(round_ticks(4))
+        fig.align_ylabels(grid)
+        time_axis(grid[-1], clock)
         legend(fig, lines)
     return fig

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tracetorch.files import append, leads_out, open_regular, parse_json, read_json, sync_file, sync_folder, write_whole
 from tracetorch.runs.lock import NAME, Lock, is_locked
-from tracetorch.runs.records import LOST, MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
+from tracetorch.runs.records import LOST, MOST_LINE_BYTES, columns_to_csv, keep, read_csv, read_jsonl, to_json
 
 _FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
 _BEGINNING = re.compile(
@@ -106,9 +106,7 @@ class RunFolder:
 
     def write_table(self, name: str, columns: dict[str, list[Any]]) -> None:
         """Write columns of equal length as a CSV file."""
-        names = list(columns)
-        rows = zip(*columns.values(), strict=True)
-        self.write_text(name, to_csv([dict(zip(names, row, strict=True)) for row in rows]))
+        self.write_text(name, columns_to_csv(columns))
 
     def append_record(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -143,9 +141,9 @@ class RunFolder:
         except FileNotFoundError:
             return []
 
-    def table(self, name: str) -> dict[str, list[float]]:
-        """The columns of a CSV file of numbers."""
-        return read_csv(self.path / name)
+    def table(self, name: str, *, has_text: bool = False) -> dict[str, list[float]]:
+        """The columns of a CSV file of numbers. Args: has_text: whether other columns are left out."""
+        return read_csv(self.path / name, has_text=has_text)
 
     def facts(self) -> dict[str, Any]:
         """The content of run.json; empty if there is none. Raises: OSError; ValueError if it is broken."""

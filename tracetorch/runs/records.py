@@ -128,18 +128,35 @@ def _update(record: Mapping[str, Any], before: int) -> int:
     return found if isinstance(found, int) else before
 
 
-def read_csv(path: Path) -> dict[str, list[float]]:
-    """Read a CSV file of numbers, by column. Raises: OSError; ValueError that names the file for anything else."""
+def columns_to_csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns of equal length as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(cell, columns))
+    writer.writerows(map(cell, row) for row in zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def read_csv(path: Path, *, has_text: bool = False) -> dict[str, list[float]]:
+    """Read the numbers of a CSV file, by column.
+
+    Args: has_text: whether columns with other content are left out, instead of refused.
+    Raises: OSError; ValueError that names the file if it is not such a table.
+    """
     try:
         rows = list(csv.reader(io.StringIO(read_text(path, MOST_TABLE_BYTES), newline="")))
     except csv.Error as error:
         raise ValueError(f"{path} is not a table: {error}") from None
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         raise ValueError(f"{path} is not a table: its rows differ in length")
-    try:
-        return {name: [float(row[at]) for row in rows[1:]] for at, name in enumerate(rows[0])}
-    except ValueError as error:
-        raise ValueError(f"{path} holds something that is not a number: {error}") from None
+    columns: dict[str, list[float]] = {}
+    for at, name in enumerate(rows[0]):
+        try:
+            columns[name] = [float(row[at]) for row in rows[1:]]
+        except ValueError as error:
+            if not has_text:
+                raise ValueError(f"{path} holds something that is not a number: {error}") from None
+    return columns
 
 
 def plain(value: Any) -> Any:

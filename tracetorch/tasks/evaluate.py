@@ -18,6 +18,8 @@ from tracetorch.tasks.counted import counted_loss, mean_output
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.task import CountedBatch, Task, Trials, means
 
+_MOST_STEP_ROWS = 500_000  # batches that would exceed it are left out
+
 Policy = Callable[[Tensor], Tensor]  # the probabilities of the actions, as a function of the network's mean output
 
 
@@ -26,6 +28,7 @@ class Evaluation(NamedTuple):
 
     means: dict[str, float]  # the loss and the task's metrics
     trials: Trials  # one value for each trial, on the CPU
+    steps: Trials = {}  # noqa: RUF012 — immutable; of the test, one value for each step with a target
 
 
 @torch.no_grad()
@@ -41,6 +44,8 @@ def evaluate(
     Returns: the results; None if the split is empty.
     """
     columns: list[Trials] = []
+    of_steps: list[Trials] = []
+    step_rows = 0
     total_loss, count = 0.0, 0
     for batch in task.eval_batches(split):
         learner.reset()
@@ -55,12 +60,19 @@ def evaluate(
                 total_loss, count = total_loss + float(found.loss) * found.rows, count + found.rows
             if not batch.at_steps:
                 output = mean_output(output, batch.counted, window)[0]
+            elif split == "test" and step_rows + int(batch.counted.sum()) <= _MOST_STEP_ROWS:
+                of_steps.append({name: value.cpu() for name, value in task.score_steps(output, batch).items()})
+                step_rows += int(batch.counted.sum())
         columns.append({name: value.cpu() for name, value in task.score(output, batch).items()})
     learner.reset()
     if not count:
         return None
-    trials = {name: torch.cat([part[name] for part in columns]) for name in columns[0]}
-    return Evaluation({"loss": total_loss / count, **means(trials, task.metrics)}, trials)
+    trials, steps = _joined(columns), _joined(of_steps)
+    return Evaluation({"loss": total_loss / count, **means(trials, task.metrics)}, trials, steps)
+
+
+def _joined(parts: list[Trials]) -> Trials:
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 @without_graph

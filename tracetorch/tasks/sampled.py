@@ -351,6 +351,29 @@ class SampledTask(Task):
         """The names of pairs of a class and one that it was taken for, the latter running faster."""
         return [f"steps_of_{true}_as_{taken}" for true in self.target.classes for taken in self.target.classes]
 
+    def score_steps(self, output: Tensor, batch: CountedBatch) -> Trials:
+        """Return sample, step (from the start of the sample), target and prediction; of values, the first 8 of each."""
+        row, time = batch.counted.T.nonzero(as_tuple=True)
+        sample = batch.conditions["sample"][row]
+        begins = len(output) - torch.from_numpy(self._lengths).to(sample.device)[sample]
+        found = {"sample": sample, "step": time - begins}
+        output, target = self.in_units(output[time, row]), self.in_units(batch.target[time, row])
+        if self.target.is_label:
+            return found | {"target": target, "prediction": output.argmax(dim=-1)}
+        few = range(min(self.target.size, _MOST_NAMED_VALUES))
+        return found | {f"target_{at}": target[:, at] for at in few} | {f"prediction_{at}": output[:, at] for at in few}
+
+    def details(self, trials: Trials) -> dict[str, list[Any]]:
+        """Return the name of each sample, such as its file, and its fields."""
+        if "sample" not in trials:
+            return {}
+        chosen = trials["sample"].long().tolist()
+        fields = {
+            f"field_{name}" if name in (*trials, "name") else name: column[chosen].tolist()
+            for name, column in self.samples.fields.items()
+        }
+        return {"name": [self.samples.names[n] for n in chosen]} | fields
+
     def summary(self, trials: Trials) -> dict[str, float]:
         """Return the accuracy of each class, for at most 32 classes.
 

@@ -57,6 +57,11 @@ class BaseTask(TakesFormerTaskNames, ABC):
         del trials
         return {}
 
+    def details(self, trials: Trials) -> dict[str, list[Any]]:
+        """Return further columns for trials.csv, such as the file of each trial, as text; none by default."""
+        del trials
+        return {}
+
     def in_units(self, values: Tensor) -> Tensor:
         """Return outputs of the network, or targets, in the units of the data, for figures; by default, as they are."""
         return values
@@ -133,6 +138,11 @@ class Task(BaseTask):
         Args: output: the network's mean output over the readout window, (batch, output_size); for targets at steps, the
             output at every step, (time, batch, output_size).
         """
+
+    def score_steps(self, output: Tensor, batch: CountedBatch) -> Trials:
+        """Return a row for each counted step: the columns of steps.csv. Args: as of `score`, for targets at steps."""
+        del output, batch
+        return {}
 
     def context(self, number: int) -> int:
         """Return the number of task changes up to the training batch with this number; 0 by default."""

@@ -40,6 +40,9 @@ class WrappingTask(BaseTask):
     def figures(self, trials: Trials) -> Figures:
         return self._inner.figures(trials)
 
+    def details(self, trials: Trials) -> dict[str, list[Any]]:
+        return self._inner.details(trials)
+
     def input_image(self) -> tuple[int, int] | None:
         return self._inner.input_image()
 

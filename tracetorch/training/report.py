@@ -17,6 +17,7 @@ from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
 from tracetorch.runs.ending import sentence
 from tracetorch.runs.records import COSTS, RESERVED
+from tracetorch.tasks.counted import mean_output
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
 from tracetorch.tasks.task import Batch, CountedBatch, Task, Trials, means
@@ -52,7 +53,9 @@ def report(
             costs = SynapticCosts(learner.net)
             costs.add(next(task.eval_batches("test")).xs)  # the network has been reset
         extra = task.summary(test.trials) | chance_level(test.trials) | costs.summary(task.dt)
-        _finish(run, learner.net, task, test.trials, values=test.means, extra=extra, figures=figures)
+        if test.steps:
+            run.folder.write_table("steps.csv", {name: value.tolist() for name, value in test.steps.items()})
+        _finish(run, learner.net, task, test.trials, values=test.means, extra=extra, figures=figures, window=window)
 
 
 def report_policy(
@@ -96,7 +99,8 @@ def _finish(
     own = run.summary | values
     run.summary = own | extra | decays(net, task.dt) | own
     run.record({"update": run.summary["updates"], "split": "test", "loss": None, **values})
-    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in trials.items()})
+    columns: dict[str, list[Any]] = {name: value.tolist() for name, value in trials.items()}
+    run.folder.write_table("trials.csv", columns | task.details(trials))
     if figures:
         with run.timed("plot_seconds"):
             _warn(run, draw(run.folder, net, task, trials, **options))
@@ -142,7 +146,7 @@ class View(NamedTuple):
     figures: Collection[str] = ()  # their names; empty: all
     layer: int | None = None  # None: all
     neurons: tuple[int, ...] = ()  # of the layer; empty: a selection of active ones
-    trial: int = 0  # number of a test trial
+    trial: int | None = None  # number of a test trial; None: the first
     formats: Sequence[str] = ("png", "svg")
 
     @property
@@ -152,18 +156,20 @@ class View(NamedTuple):
 
     def file_name(self, figure: str) -> str:
         """The name of a figure's file; that of a chosen part differs from that of the run's own figure."""
-        if not self.shows_part or figure not in OF_ACTIVITY:
+        if not self.shows_part or figure not in (*OF_ACTIVITY, *OF_TRIAL):
             return figure
-        layer = "" if self.layer is None else f"_layer{self.layer}"
-        neurons = f"_neurons{'-'.join(map(str, self.neurons))}" if self.neurons else ""
-        return f"{figure}{layer}{neurons}_trial{self.trial}"
+        layer = "" if self.layer is None or figure in OF_TRIAL else f"_layer{self.layer}"
+        neurons = f"_neurons{'-'.join(map(str, self.neurons))}" if self.neurons and figure not in OF_TRIAL else ""
+        return f"{figure}{layer}{neurons}_trial{self.trial or 0}"
 
 
 OF_ACTIVITY = ("raster", "membrane")
 """Figures that show layers, neurons and a trial."""
+OF_TRIAL = ("traces",)
+"""Figures that show a trial."""
 _MEMBERS = {
     "learning": ("gradient",),
-    "raster": ("membrane", "traces"),
+    "raster": ("membrane", *OF_TRIAL),
     "returns": ("episode",),
     "lifetime": ("policy", "recovery"),
 }
@@ -201,7 +207,7 @@ def draw(
 
     Args:
         trials: of the test; None leaves out their figures.
-        policy, window: as in `record_episode`, to draw an episode of an environment; without a policy, none is drawn.
+        policy, window: as in `record_episode`. Without a policy, an environment has no episode, and a trial no answer.
         view: the figures to draw, and what they show.
     Raises: files.WriteError if a figure cannot be written; ViewError for a figure, layer, neuron or trial that the run
         does not have, before anything is written.
@@ -220,7 +226,7 @@ def draw(
             f"of {type(task).__name__}": lambda: {} if trials is None else task.figures(trials),
             "lifetime": lambda: figures_of_life(records, task.output_names),
             "returns": lambda: _of_episodes(records, net, task, policy, window),
-            "raster": lambda: _of_example(net, task, view),
+            "raster": lambda: _of_example(net, task, view, policy, window),
             "receptive_fields": lambda: _of_weights(net, task),
         },
         view,
@@ -328,6 +334,7 @@ def _of_episodes(
             dt=task.dt,
             names=task.output_names,
             whole=played.ended,
+            spikes=played.layers[list(played.layers)[1]] if net[0].neuron.spiking else None,
         )
     return figures
 
@@ -338,7 +345,9 @@ def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
     return last is not None and 0 < last["episodes"] < last["update"] * num_envs
 
 
-def _of_example(net: Sequential, task: Task | Environment, view: View) -> dict[str, Figure]:
+def _of_example(
+    net: Sequential, task: Task | Environment, view: View, policy: Policy | None, window: int | None
+) -> dict[str, Figure]:
     """The figures of the network's activity in one trial."""
     if view.layer is not None and not 0 <= view.layer < len(net):
         raise ViewError(f"the network has {len(net)} layers, 0 to {len(net) - 1}, got layer {view.layer}")
@@ -360,9 +369,14 @@ def _of_example(net: Sequential, task: Task | Environment, view: View) -> dict[s
     options: dict[str, Any] = {"dt": task.dt, "marks": marks}
     chosen: dict[str, Any] = {"neurons": view.neurons} if view.neurons else {}
     layers = values if view.layer is None else {names[view.layer]: values[names[view.layer]]}
-    readout = None
+    of_readout: dict[str, Any] = {}
     if not net[-1].neuron.spiking and names[-1] in layers and not view.neurons:
-        readout = names[-1], values[names[-1]]
+        is_whole = len(output) == xs.steps
+        answer, marked = _answer(task, example, output, policy, window) if is_whole else ("", [])
+        lines = task.in_units(values[names[-1]])
+        separate = lines is not values[names[-1]]  # several quantities, each in its unit
+        of_readout = {"readout": (f"{names[-1]}{answer}", lines), "names": task.output_names, "marked": marked}
+        of_readout["separate"] = separate
         layers = {name: value for name, value in layers.items() if name != names[-1]}
     recorded = {}
     for at in shown:
@@ -371,12 +385,39 @@ def _of_example(net: Sequential, task: Task | Environment, view: View) -> dict[s
         recorded[names[at]] = plot.Membrane(membranes[at], spikes, None if threshold is None else threshold.detach())
     most: dict[str, Any] = {"neurons": 4 if len(recorded) == 1 else 2}
     figures = {
-        "raster": plot.raster(layers, readout=readout, names=task.output_names, **(options | chosen)),
-        "membrane": plot.membranes(recorded, **(options | (chosen or most))),
+        "raster": plot.raster(layers, **options, **of_readout, **chosen),
+        "membrane": plot.membranes(recorded, **options, **(chosen or most)),
     }
     if isinstance(example, CountedBatch) and example.at_steps:
         figures["traces"] = _of_steps(task, example, output[:, 0])
     return figures
+
+
+def _answer(
+    task: Task | Environment, example: Batch | Stream, output: Tensor, policy: Policy | None, window: int | None
+) -> tuple[str, list[int]]:
+    """What a network answers in a trial, for a title, and the outputs of the answer and of the target.
+
+    Args: output: at every step, (steps, 1, outputs). policy, window: as of `draw`.
+    """
+    if isinstance(example, CountedBatch):
+        mean = mean_output(output, example.counted, window)[0]
+        if example.at_steps:
+            return "", mean.argmax(dim=-1).tolist()
+    else:
+        mean = output[-(window or len(output)) :].mean(dim=0)
+    found: Trials = {}
+    if isinstance(task, Task) and isinstance(example, Batch):
+        found = task.score(mean, example)
+    elif policy is not None:
+        found = {"prediction": policy(mean).argmax(dim=-1)}
+    chosen = [found[name] for name in ("prediction", "target") if name in found]
+    if not chosen or any(one.shape != (1,) or one.is_floating_point() for one in chosen):
+        return "", []
+    numbers = [int(one) for one in chosen]
+    names = [task.output_names[at] if task.output_names else str(at) for at in numbers]
+    goal = "" if len(names) == 1 else ", correct" if numbers[0] == numbers[1] else f", target {names[1]}"
+    return f", answer {names[0]}{goal}", numbers
 
 
 def _of_steps(task: Task | Environment, example: CountedBatch, output: Tensor) -> Figure:
