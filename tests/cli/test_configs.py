@@ -110,7 +110,7 @@ def test_the_commands_of_each_header_pass_the_checks(group):
         except UsageError as error:
             pytest.fail(f"{line} of {path}: {error}")
         if group == "experiment":
-            assert composed.experiment == path.stem
+            assert composed.experiment == ("file_data" if path.stem == "file" else path.stem)  # of data.npz
         elif line == "Run" and group != "conf":
             given, part = yaml.safe_load(path.read_text(encoding="utf-8")), composed.config[group]
             assert set(given) <= set(part) and part.get("_target_") == given.get("_target_"), path
