@@ -46,6 +46,9 @@ PRESETS = ("sweep", "search")
 """Groups of presets for sweeps and searches; a config does not contain them."""
 
 
+_LENGTHS = ("train.updates", "train.passes")
+
+
 class Composed(NamedTuple):
     """A complete config: plain values, all references resolved."""
 
@@ -107,9 +110,9 @@ def _suited(
 def _chosen(
     config: dict[str, Any], overrides: list[str], config_dir: Path | None, calls_own: bool
 ) -> tuple[list[str], list[str]]:
-    """Return overrides for what is not typed: what suits the user's data, and layers as in the run of `init_from`.
+    """Return overrides for what is not typed, and remarks on them.
 
-    Returns: the overrides; remarks on them.
+    They are what suits the user's data, layers as in the run of `init_from`, and no other length than a typed one.
     """
     typed = _typed(overrides)
     layers, remark = starting(config, typed)
@@ -120,6 +123,9 @@ def _chosen(
     if suggested:
         lines, remarks = suggested.as_typed(), [suggested.in_words()]
     lines += [f"{key}={quote_value(value)}" for key, value in layers.items()]
+    lengths = [key for key in _LENGTHS if typed.get(key) is not None]
+    if len(lengths) == 1:  # a length that is typed replaces that of the preset
+        lines += [f"{key}=null" for key in _LENGTHS if key not in typed and has(config, key)]
     return lines, remarks + [remark] * bool(remark)
 
 

@@ -81,8 +81,6 @@ def suggestions(
         hidden = typed.get("network.hidden", [256])  # as in the preset
         length = _passes(typed, task.batches_per_pass)
         data, found = task.description(), found + suggest(task, rule, hidden, length)
-        if "train.updates" in typed:
-            found.append(Suggestion("train.passes", "null", ""))
     return DataSuggestions(
         data, [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
     )

@@ -111,7 +111,7 @@ def test_the_commands_of_each_header_pass_the_checks(group):
         except UsageError as error:
             pytest.fail(f"{line} of {path}: {error}")
         if group == "experiment":
-            assert composed.experiment == path.stem
+            assert composed.experiment == ("file_data" if path.stem == "file" else path.stem)  # of data.npz
         elif line == "Run" and group != "conf":
             given, part = yaml.safe_load(path.read_text(encoding="utf-8")), composed.config[group]
             assert set(given) <= set(part) and part.get("_target_") == given.get("_target_"), path
@@ -128,13 +128,14 @@ def _old_objects_stay():
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in FILES if path.parent.name == "experiment"))
 def test_each_experiment_completes_in_a_terminal(experiment, here, monkeypatch, _old_objects_stay):
-    monkeypatch.setattr("tracetorch.cli.adapter.compose", lambda *given: shrink(compose(*given)))
+    monkeypatch.setattr("tracetorch.cli.adapter.compose", lambda *given, **options: shrink(compose(*given, **options)))
     own = [f"task.path={DATA}"] if experiment in ("file", "spoken_digits") else []
     code, shown = tracetorch_in_terminal(monkeypatch, "run", f"experiment={experiment}", *own)
     assert code == 0, shown
     (path,) = here.rglob("run.json")
     facts, config = json.loads(path.read_text()), yaml.safe_load((path.parent / "config.yaml").read_text())
-    wanted = ("completed", experiment, config["train"]["updates"])
+    name = f"file_{Path(DATA).stem}" if experiment == "file" else experiment
+    wanted = ("completed", name, config["train"]["updates"])
     assert (facts["status"], facts["experiment"], facts["summary"]["updates"]) == wanted
     last = RunFolder(path.parent).records()[-1]
     assert last["split"] == "test" and gc.isenabled()
@@ -330,9 +331,9 @@ def make_small(patch):
     """Every run, sweep and search that begins is small, until the patches end."""
     plan, validate = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.validate"))
     template, go = validate.template, tune._run
-    patch.setattr(adapter, "compose", lambda *given: shrink(compose(*given)))
-    patch.setattr(plan, "compose", lambda *given: shrink(compose(*given)))
-    patch.setattr(validate, "template", lambda *given: shrink(template(*given)))
+    patch.setattr(adapter, "compose", lambda *given, **options: shrink(compose(*given, **options)))
+    patch.setattr(plan, "compose", lambda *given, **options: shrink(compose(*given, **options)))
+    patch.setattr(validate, "template", lambda *given, **options: shrink(template(*given, **options)))
     patch.setattr(tune, "_run", lambda *given: go(*given[:-1], 1))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tracetorch as tt
-from tests.command_line import ran, tracetorch
+from tests.command_line import ran, refused, tracetorch
 from tracetorch.cli.adapter import compose
 
 SHORT = ("train.passes=2", "network.hidden=[8]", "train.figures=false")
@@ -78,6 +78,16 @@ def test_new_arrays_get_the_predictions_that_they_would_get_as_test_samples(at, 
     for wrong in (inputs[:, :, :1], inputs[0], inputs * np.nan):
         with pytest.raises(ValueError, match="values must"):
             run.task.inputs_of(wrong)
+
+
+def test_a_typed_length_replaces_that_of_the_preset():
+    for typed, length in (("train.updates=3", (3, None)), ("train.passes=0.5", (None, 0.5))):
+        for preset in ("mnist_sample", "poisson_clicks"):
+            train = compose([f"experiment={preset}", typed]).config["train"]
+            assert (train["updates"], train["passes"]) == length
+    train = compose(["experiment=mnist_sample", "train.updates=3", "train.passes=2"]).config["train"]
+    assert (train["updates"], train["passes"]) == (3, 2)  # which the run refuses
+    assert "train.updates in its place" in refused("run", "train.passes=1")
 
 
 def test_runs_are_named_after_their_data(labelled, tmp_path):

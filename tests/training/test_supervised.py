@@ -201,7 +201,7 @@ def test_a_run_is_evaluated_ten_times_if_nothing_is_said(tmp_path):
         (10, None, 0.34, 3),
         (None, 1, None, 1),
         (10, 3, 2.0, "train.updates=3 and train.passes=2 are both set"),
-        (None, None, 2.0, "the data of MNIST never end; give train.updates, and train.passes=null"),
+        (None, None, 2.0, "the data of MNIST never end; give train.updates in its place"),
         (None, None, None, "train.updates and train.passes are both null"),
         (10, None, 0.0, "train.passes must be above 0 and finite, got 0"),
         (10, None, math.inf, "train.passes must be above 0 and finite, got inf"),

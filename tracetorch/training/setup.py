@@ -92,7 +92,7 @@ def count_updates(task: object, per_pass: int | None, updates: int | None, passe
     """
     if passes is not None and per_pass is None:
         name = type(task).__name__
-        raise ValueError(f"train.passes: the data of {name} never end; give train.updates, and train.passes=null")
+        raise ValueError(f"train.passes: the data of {name} never end; give train.updates in its place")
     if updates is not None and passes is not None:
         raise ValueError(
             f"train.updates={updates} and train.passes={passes:g} are both set: add train.passes=null to train for "
