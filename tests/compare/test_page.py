@@ -2,6 +2,8 @@
 
 import html
 import re
+from collections import Counter
+from html.parser import HTMLParser
 
 from tests.run_folders import run_folder, sweep
 from tracetorch.compare.comparison import compare
@@ -47,6 +49,38 @@ def test_the_page_of_a_single_group_names_the_keys_of_groups(tmp_path):
     text = page(tmp_path, {0.1: [0.7, 0.8]}, by=["optimizer.lr", "rule"])
     assert "2 runs in 1 group," in text and "What differs" not in text
     assert "with the same optimizer.lr and rule." in text
+
+
+class Boxes(HTMLParser):
+    """Collects tables and figures that do not lie in a box that scrolls sideways."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wide, self.counts = [], [], Counter()
+
+    def handle_starttag(self, tag, attrs):
+        is_scrolling = "scroll" in (dict(attrs).get("class") or "").split()
+        if tag in ("table", "svg", "pre", "img"):
+            self.counts[tag] += 1
+            self.wide += [tag] if not any(scrolls for _, scrolls in self.open) else []
+        if tag not in ("meta", "link", "br", "hr", "img", "input"):
+            self.open.append((tag, is_scrolling))
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+
+def test_on_a_narrow_screen_only_boxes_scroll_sideways(tmp_path):
+    text = page(tmp_path)
+    boxes = Boxes()
+    boxes.feed(text)
+    assert boxes.wide == [] and boxes.counts["svg"] == 1 and boxes.counts["table"] >= 4
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert ".scroll { overflow-x: auto; }" in style and "overflow-wrap: anywhere" in style
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    fixed = re.findall(r"([^{}]+)\{[^{}]*?(?<![\w-])(?:min-)?width: *[\d.]+(?:px|rem)", style)
+    assert {selector.strip() for selector in fixed} == {"figure svg", ".long"}  # both in boxes
 
 
 def test_the_page_fetches_nothing_and_escapes_hostile_words(tmp_path):

@@ -188,6 +188,12 @@ def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
     return {"color": _HUES[hue], "marker": _MARKERS[(hue + cycle) % len(_MARKERS)], "linestyle": dashes}
 
 
+def _mark_of(at: int, *, connected: bool) -> dict[str, Any]:
+    """The look of the means of a group. Without lines, marks are hollow: none hides another."""
+    rim = RIM if connected else {"markerfacecolor": "none", "markeredgewidth": 1.2}
+    return {**_look_of(at, connected=connected), "markersize": 4.8, **rim}
+
+
 def drawable(text: str) -> str:
     """Replace each character that the font lacks by a question mark; matplotlib would warn of each."""
     known = get_font(findfont("DejaVu Sans")).get_charmap()
@@ -258,7 +264,7 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, distan
         distance: between two groups at one value of x, in points; runs are half as far to the right of their bar.
         shift: offset of this group from the value of x, in points.
     """
-    look = _look_of(at, connected=connected)
+    look = _mark_of(at, connected=connected)
     color = look["color"]
     inches = axes.figure.dpi_scale_trans
     of_bar = axes.transData + ScaledTranslation(shift / 72, 0, inches)
@@ -274,7 +280,7 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, distan
         if mark.x_bar is not None:
             axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3, transform=of_bar)
     x, y = [mark.x for mark in series.marks], [mark.y for mark in series.marks]
-    axes.plot(x, y, **look, markersize=4.8, **RIM, zorder=4, transform=of_bar)
+    axes.plot(x, y, **look, zorder=4, transform=of_bar)
     axes.autoscale_view()
 
 
@@ -285,7 +291,7 @@ def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> 
     shown = shown if len(shown) <= _LEGEND_LETTERS else f"{shown[: _LEGEND_LETTERS - 1]}…"
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
     label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
-    return Line2D([], [], **_look_of(at, connected=connected), markersize=4.8, **RIM, label=label)
+    return Line2D([], [], **_mark_of(at, connected=connected), label=label)
 
 
 def _scale(
