@@ -277,7 +277,7 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
 
 
 def lengthened(plan: Plan, lengths: Sequence[str]) -> Plan:
-    """The plan with another length of all jobs. Args: lengths: typed changes of keys in `GOING_ON`.
+    """The plan with another length of all jobs. Args: lengths: typed changes of keys in `CHANGEABLE`.
 
     Raises: UsageError if a job cannot have this length, or if two jobs would be the same.
     """

@@ -15,7 +15,7 @@ from tracetorch.cli import project
 from tracetorch.cli.adapter.presets import config_folders
 from tracetorch.cli.compare_verb import draw_scatter
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
-from tracetorch.cli.folders import GOING_ON, check_links
+from tracetorch.cli.folders import CHANGEABLE, check_links
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
@@ -78,7 +78,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     for path in (folder, *(folder / job.name for job in planned.jobs)):
         if path.is_dir():
             check_links(path)
-    lengths = [line for line in changes if line.partition("=")[0] in GOING_ON]
+    lengths = [line for line in changes if line.partition("=")[0] in CHANGEABLE]
     changes = [line for line in changes if line not in lengths]
     planned = check_plan(planned, folder, changes, trust)
     queue = Queue(launcher_of(planned.settings), folder, [], earlier=True)
