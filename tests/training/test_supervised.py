@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import prune
 
-from tests.tiny_training import NET, Watched, facts, timeless, train, weights
+from tests.tiny_training import NET, PATTERNS, Watched, facts, timeless, train, weights
 from tracetorch import loss as losses
 from tracetorch.nn import LI, LIF, LIS, Sequential, feedforward
 from tracetorch.rules import ThreeFactor
@@ -279,6 +279,25 @@ def test_patience_stops_and_tests_the_best_network_which_is_saved_without_it_too
     assert run.summary["updates"] == 4 and (run.summary["tested"], run.summary["tested_update"]) == tested
     assert load_checkpoint(run.folder.checkpoint("best"), NET(12, 3))["update"] == 2
     assert equal(weights(run.folder, "best"), watched.net.state_dict()) is bool(patience)
+
+
+def test_the_best_network_has_the_least_of_a_metric_that_is_an_error(tmp_path, monkeypatch):
+    class Errors(Patterns):
+        metrics = ("mean_error",)
+
+        def score(self, output, batch):
+            return {"mean_error": 1 - super().score(output, batch)["accuracy"]}
+
+    script, real = iter([0.5, 0.2, 0.9]), labels.evaluate
+
+    def evaluate(learner, task, loss, split, window):
+        if split == "validation":
+            return Evaluation({"loss": 1.0, "mean_error": next(script)}, {})
+        return real(learner, task, loss, split, window)
+
+    monkeypatch.setattr(labels, "evaluate", evaluate)
+    run = train(tmp_path, task=Errors(**PATTERNS), updates=3, eval_every=1)
+    assert load_checkpoint(run.folder.checkpoint("best"), NET(12, 3))["update"] == 2
 
 
 def test_of_equal_scores_the_one_with_less_loss_is_best():

@@ -273,8 +273,19 @@ def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether lower values of a metric are better, by the last word of its name."""
-    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes", "operations", "acs", "macs")
+    """Whether lower values of a metric are better, by the last word of its name, such as test_error or mse."""
+    return metric.rpartition("_")[2] in (
+        "loss",
+        "error",
+        "mse",
+        "mae",
+        "rmse",
+        "seconds",
+        "bytes",
+        "operations",
+        "acs",
+        "macs",
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -48,7 +48,8 @@ class Environment(BaseTask, RefusesFormerReset):
     num_envs: int
     actions_per_pass: int | None = None  # actions in one pass over the training data; None if the data never end
     metrics: tuple[str, ...] = ("return",)
-    """Columns of `test` that are averaged and reported; the first (larger is better) selects the best network."""
+    """Columns of `test` that are averaged and reported; the first selects the best network: the largest, but
+    of a name such as `mean_error`, the smallest (`runs.folder.lower_is_better`)."""
     restarted: bool = False
     """Whether `load_state_dict` began new episodes in all environments instead of continuing the stored episodes."""
 

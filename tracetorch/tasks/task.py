@@ -39,7 +39,8 @@ class BaseTask(TakesFormerTaskNames, ABC):
     output_names: tuple[str, ...] | None = None  # names of the outputs in figures; None: their numbers
     dt: float | None = None  # length of a step in seconds; None if steps have no length
     metrics: tuple[str, ...]
-    """Columns of trials that are averaged and reported; the first (larger is better) selects the best network."""
+    """Columns of trials that are averaged and reported; the first selects the best network: the largest, but
+    of a name such as `mean_error`, the smallest (`runs.folder.lower_is_better`)."""
     device: torch.device = torch.device("cpu")  # where inputs are made
 
     def to(self, device: torch.device) -> Self:
@@ -121,7 +122,8 @@ class Task(BaseTask):
     batch_size: int
     batches_per_pass: int | None = None  # batches in one pass over the training data; None if the data never end
     metrics: tuple[str, ...] = ("accuracy",)
-    """Columns of `score` that are averaged and reported; the first (larger is better) selects the best network."""
+    """Columns of `score` that are averaged and reported; the first selects the best network: the largest, but
+    of a name such as `mean_error`, the smallest (`runs.folder.lower_is_better`)."""
 
     @abstractmethod
     def train_batch(self, number: int) -> Batch:

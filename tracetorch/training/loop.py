@@ -9,6 +9,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from tracetorch.runs import Run
+from tracetorch.runs.folder import lower_is_better
 from tracetorch.tasks import Environment
 from tracetorch.training.health import HealthWatch
 from tracetorch.training.progress import Best, Log
@@ -67,7 +68,7 @@ def fit(
     schedule = learning_rate_schedule(optimizer, setup.schedule, total)
     diagnostic = setup.diagnostics(step.learner, step.task, step.loss, window=step.window, learn_every=step.learn_every)
     step.rehearse()
-    log, best = Log(["loss", *step.logged]), Best(patience)
+    log, best = Log(["loss", *step.logged]), Best(patience, minimize=lower_is_better(step.task.metrics[0]))
     health = HealthWatch(rewarded=isinstance(step.task, Environment))
     parts: dict[str, Any] = {
         "schedule": schedule,

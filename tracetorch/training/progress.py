@@ -52,16 +52,20 @@ class Best(Stateful):
 
     Of equal scores the one with less loss is best; patience does not begin again with it.
 
-    Args: patience: evaluations without a better score until training ends; None: no limit.
+    Args:
+        patience: evaluations without a better score until training ends; None: no limit.
+        minimize: whether lower scores are better.
     """
 
     kept = ("score", "loss", "waited")
 
-    def __init__(self, patience: int | None):
+    def __init__(self, patience: int | None, *, minimize: bool = False):
         self.score, self.loss, self.waited, self._patience = -math.inf, math.inf, 0, patience
+        self._minimize = minimize
 
     def update(self, score: float, loss: float | None = None) -> bool:
         """Count an evaluation. Returns: whether it is the best so far; NaN is best only before any number."""
+        score = -score if self._minimize else score
         known = math.inf if loss is None or math.isnan(loss) else loss
         is_better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
         is_best = is_better or (score == self.score and known < self.loss)
