@@ -228,6 +228,8 @@ class TestDataset:
     def test_an_item_that_is_no_pair_is_refused(self):
         with pytest.raises(ValueError, match="train item 0 must be a pair"):
             Dataset([1, 2])
+        with pytest.raises(ValueError, match=r"test item 1 has the shape \(3, 4\), and the first item \(3, 2\)"):
+            Dataset([(np.zeros((3, 2)), 0)] * 4, test=[(np.zeros((3, 2)), 0), (np.zeros((3, 4)), 0)])
         with pytest.raises(TypeError, match="train must be a dataset with a length"):
             Dataset(7)
 

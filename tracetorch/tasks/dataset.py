@@ -63,7 +63,7 @@ class _Items(Sequence[Array]):
     """The inputs of a dataset. Args: name: of its split, for messages."""
 
     def __init__(self, given: Any, name: str, has_steps: bool):
-        self._dataset, self._name, self._has_steps = _dataset(given), name, has_steps
+        self._dataset, self.name, self._has_steps = _dataset(given), name, has_steps
         if not hasattr(self._dataset, "__getitem__") or not isinstance(self._dataset, Sized):
             got = kind_of(given)
             raise TypeError(f"{name} must be a dataset with a length and items, or a DataLoader of one, got {got}")
@@ -72,36 +72,45 @@ class _Items(Sequence[Array]):
         return len(self._dataset)
 
     def __getitem__(self, at: Any) -> Any:
-        value = _as_array(self._item(at)[0], f"{self._name} item {at}").astype(np.float32, copy=False)
+        value = _as_array(self._item(at)[0], f"{self.name} item {at}").astype(np.float32, copy=False)
         if value.ndim > 2:
             value = value.reshape(len(value), -1) if self._has_steps else value.reshape(-1)
-        check_finite(value, f"{self._name} item {at}: ")
+        check_finite(value, f"{self.name} item {at}: ")
         return value
 
     def target(self, at: int) -> Any:
         """Return the target of an item."""
         goal = self._item(at)[1]
-        return goal if isinstance(goal, str) else _as_array(goal, f"the target of {self._name} item {at}")
+        return goal if isinstance(goal, str) else _as_array(goal, f"the target of {self.name} item {at}")
 
     def _item(self, at: int) -> tuple[Any, Any]:
         item = self._dataset[int(at)]
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ValueError(f"{self._name} item {at} must be a pair (input, target), got {kind_of(item)}")
+            raise ValueError(f"{self.name} item {at} must be a pair (input, target), got {kind_of(item)}")
         return item[0], item[1]
 
 
 class _Joined(Sequence[Array]):
-    """Several sequences, one after another."""
+    """Several sequences, one after another. Raises: ValueError for an item of another shape than the first one's."""
 
     def __init__(self, parts: list[_Items]):
         self._places = [(part, at) for part in parts for at in range(len(part))]
+        self._first: Array | None = None
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, at: Any) -> Any:
         part, inside = self._places[at]
-        return part[inside]
+        value = part[inside]
+        if self._first is None:
+            self._first = value if at == 0 else self[0]
+        if value.ndim != self._first.ndim or value.shape[-1:] != self._first.shape[-1:]:
+            raise ValueError(
+                f"{part.name} item {inside} has the shape {value.shape}, and the first item {self._first.shape}: "
+                "all items need the same number of channels, the last dimension"
+            )
+        return value
 
     def __iter__(self) -> Iterator[Array]:
         return (self[at] for at in range(len(self)))
