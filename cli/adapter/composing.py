@@ -45,7 +45,6 @@ ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 PRESETS = ("sweep", "search")
 """Groups of presets for sweeps and searches; a config does not contain them."""
 
-
 _LENGTHS = ("train.updates", "train.passes")
 
 
@@ -115,7 +114,7 @@ def _chosen(
     They are what suits the user's data, layers as in the run of `init_from`, and no other length than a typed one.
     """
     typed = _typed(overrides)
-    layers, remark = starting(config, typed)
+    layers, remark = starting(config, typed, imports=calls_own)
     targets, own = typed_values(overrides) if calls_own else None, project.current()
     packages = project.trusted(config_dir) if config_dir is not None else own.packages if own else ()
     suggested = suggestions(config, {**typed, **layers}, targets, packages)

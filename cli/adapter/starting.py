@@ -21,12 +21,15 @@ _LEARNING = ("trainable", "decay_gradient", "trace_bank", "rate_map", *SPECIAL)
 """Keys of a neuron that say how it learns: they are those of the new run."""
 
 
-def starting(config: dict[str, Any], typed: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def starting(config: dict[str, Any], typed: Mapping[str, Any], *, imports: bool) -> tuple[dict[str, Any], str]:
     """Return what the hidden layers of the source run have and is not typed; and a note on what differs here.
 
     A run whose config cannot be read has no say here: its weights fit or are refused.
 
-    Args: config: composed of what is typed alone. typed: the typed values by key or group.
+    Args:
+        config: composed of what is typed alone.
+        typed: the typed values by key or group.
+        imports: whether a package of the project is imported to see what it defines.
     """
     source, given = config.get("init_from"), config.get("network")
     if not isinstance(source, str) or not isinstance(given, dict) or isinstance(typed.get("network"), dict):
@@ -39,7 +42,7 @@ def starting(config: dict[str, Any], typed: Mapping[str, Any]) -> tuple[dict[str
     if HIDDEN not in typed and _is_sizes(hidden):
         found[HIDDEN] = hidden
     if "hidden" in (config.get("init_parts") or ()) and NEURON not in typed:
-        neuron, note = _neuron(there.get("neuron"), given.get("neuron"), typed, Path(source))
+        neuron, note = _neuron(there.get("neuron"), given.get("neuron"), typed, Path(source), imports)
         found |= neuron
     changed = {key: value for key, value in found.items() if value_at(config, key) != value}
     taken = ", ".join(f"{key}={quote_value(value)}" for key, value in changed.items())
@@ -60,7 +63,7 @@ def _is_sizes(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(size, int) for size in value)
 
 
-def _neuron(there: Any, given: Any, typed: Collection[str], origin: Path) -> tuple[dict[str, Any], str]:
+def _neuron(there: Any, given: Any, typed: Collection[str], origin: Path, imports: bool) -> tuple[dict[str, Any], str]:
     """Return the keys of a neuron to take, or the neuron as a whole if it is of another kind; and a note."""
     if not isinstance(there, dict) or not isinstance(given, dict):
         return {}, ""
@@ -71,7 +74,7 @@ def _neuron(there: Any, given: Any, typed: Collection[str], origin: Path) -> tup
     if not all(name.isidentifier() for _, node in nodes(there) for name in node):  # they become text of an override
         return {}, ""
     try:
-        check_trusted({NEURON: there}, origin, project.trusted(origin))
+        check_trusted({NEURON: there}, origin, project.trusted(origin), imports=imports)
     except UsageError as error:
         return {}, f"{error}, or type {NEURON}={{_target_: …}}"
     if is_other:

@@ -75,9 +75,8 @@ class Best(Stateful):
         return is_best
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(
-            {"loss": -math.inf} | state
-        )  # older checkpoints hold none: the first of equal ones stays
+        earlier = {"loss": -math.inf}  # checkpoints of earlier versions hold none: the first of equal ones stays
+        super().load_state_dict(earlier | state)
 
     @property
     def exists(self) -> bool:
