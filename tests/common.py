@@ -170,6 +170,7 @@ RULES = [
     Row("EProp", "EProp", tt.rules.EProp),
     Row("EProp-random", "EProp", lambda net: tt.rules.EProp(net, feedback="random")),
     Row("OTTT", "OTTT", tt.rules.OTTT),
+    Row("DECOLLE", "DECOLLE", tt.rules.DECOLLE),
     Row("TruncatedBPTT", "TruncatedBPTT", lambda net: tt.rules.TruncatedBPTT(net, k=5)),
 ]
 
@@ -201,6 +202,11 @@ def _store(**changes: Any) -> Callable[..., Any]:
     small = {"intervals": 5, "distractors": "0..3", "interval": 0.006, "rate": 300.0, "neurons_per_channel": 3}
     trials = {"batch_size": 4, "validation_trials": 7, "test_trials": 12}
     return lambda seed=0: tt.tasks.StoreRecall(**small | trials | changes, seed=seed)
+
+
+def _manifolds(seed: int = 0) -> Any:
+    small = {"classes": 3, "channels": 5, "duration": 0.02, "readout": 0.004}
+    return tt.tasks.Manifolds(**small, batch_size=4, validation_trials=7, test_trials=12, seed=seed)
 
 
 def _parts(**changes: Any) -> Callable[..., Any]:
@@ -254,6 +260,7 @@ TASKS = [
     Row("cues", "CueAccumulation", _cues),
     Row("store-recall", "StoreRecall", _store()),
     Row("store-recall-noise", "StoreRecall", _store(noise=20.0, distractors=[0, 2])),
+    Row("manifolds", "Manifolds", _manifolds),
     Row("clicks", "PoissonClicks", _clicks()),
     Row("clicks-count-noise", "PoissonClicks", _clicks(label="count", stereo_click=True, noise=5.0)),
     Row("clicks-delayed", "PoissonClicks", _clicks(delay="0.1..0.8")),

@@ -236,7 +236,7 @@ def has_defaults(node: dict) -> Iterator[tuple[str, object, object]]:
 
 def test_the_presets_show_the_defaults_of_python():
     """Those of layers are the defaults of their neurons, too."""
-    tasks = "cue_accumulation", "mnist", "patterns", "poisson_clicks", "sequential_mnist", "store_recall"
+    tasks = "cue_accumulation", "manifolds", "mnist", "patterns", "poisson_clicks", "sequential_mnist", "store_recall"
     folders = "loss", "rule", "network", "diagnostics", "train"
     files = [path for folder in folders for path in ROOT.glob(f"conf/{folder}/*.yaml")]
     files += [ROOT / f"conf/task/{name}.yaml" for name in tasks]

@@ -1,4 +1,4 @@
-"""Every rule of the table has `reset`, `forward` and `backward`; `Trace` is the network's own run and backward."""
+"""Every rule of the table runs the network and learns from labels; `Trace` is the network's own run and backward."""
 
 from functools import partial
 
@@ -13,6 +13,7 @@ from tracetorch.rules.surrogate import Arctan, Triangle
 
 CONV = torch.nn.Conv2d(1, 6, 3)
 NET = next(row for row in LAYERS if row.name == "network")
+TARGET = torch.arange(BATCH)
 close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 
 
@@ -49,7 +50,7 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
     for _ in range(2):
         rule.reset()
         rule.forward(spikes())
-        rule.backward(normal(BATCH, OUT))
+        rule.backward_label(normal(BATCH, OUT), target=TARGET)
         gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
         assert set(gradients) == set(NET.learned) - fixed
         sums.append({name: value.clone() for name, value in gradients.items()})
@@ -57,7 +58,7 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
     net.zero_grad()
     net.requires_grad_(False)
     rule.forward(spikes())
-    rule.backward(normal(BATCH, OUT))
+    rule.backward_label(normal(BATCH, OUT), target=TARGET)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
@@ -75,12 +76,12 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
             rule.forward(spikes(), reduce="mean", window=1000)
     rule.forward(spikes(), reduce="mean")
     with pytest.raises(ValueError, match=r"expect(s|ed) a signal of shape \(3, 4\), got \(3, 5\)"):
-        rule.backward(normal(BATCH, OUT + 1))
-    rule.backward(normal(BATCH, OUT))
+        rule.backward_label(normal(BATCH, OUT + 1), target=TARGET)
+    rule.backward_label(normal(BATCH, OUT), target=TARGET)
     for forget in () if rule.is_online else (lambda: None, rule.reset, torch.no_grad()(lambda: rule.forward(spikes()))):
         forget()
         with pytest.raises(RuntimeError, match="nothing was run since the last learning moment"):
-            rule.backward(normal(BATCH, OUT))
+            rule.backward_label(normal(BATCH, OUT), target=TARGET)
         rule.forward(spikes())
 
 

@@ -88,6 +88,7 @@ TRIALS = {
     "cues": 4015745679,
     "store-recall": 1627480648,
     "store-recall-noise": 1761461362,
+    "manifolds": 2768044639,
     "clicks": 2571550898,
     "clicks-count-noise": 3988245936,
     "clicks-delayed": 1138828077,

@@ -145,6 +145,7 @@ def test_actions_have_the_frequencies_of_their_probabilities():
     ("changes", "message"),
     [
         ({"rule": rules.BPTT}, "BPTT takes signals at the output: .*loss.at=output"),
+        ({"rule": rules.DECOLLE}, "DECOLLE learns from labels, and Lights gives rewards: choose rule=trace"),
         ({"loss": loss.ActorCritic}, "choose network=lif_li"),
         ({"network": CRITIC["network"]}, "Reflect takes probabilities"),
         ({"task": Patterns()}, "Patterns gives labels, not rewards: choose train=supervised"),

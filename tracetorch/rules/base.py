@@ -31,7 +31,7 @@ class Rule(RefusesFormerReset, ABC):
     takes_precision = False
     """Whether the rule learns from the spikes of rounded weights (`net.precision`)."""
     learns_from = "labels and rewards"
-    """The feedback that the rule learns from: "labels and rewards", or "rewards" alone."""
+    """The feedback that the rule learns from: "labels and rewards", or "labels" or "rewards" alone."""
 
     def __init__(self, net: Sequential):
         if not isinstance(net, Sequential):
@@ -68,6 +68,17 @@ class Rule(RefusesFormerReset, ABC):
 
     def observe(self, score: Tensor, *, at: At) -> None:
         """Observe an action. Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
+
+    def backward_label(self, signal: Tensor, *, target: Tensor, counted: Tensor | None = None) -> None:
+        """Add to the gradients after a label. A rule with losses of its own overrides this; others need no target.
+
+        Args:
+            signal: as of `backward`, at the output.
+            target: of the loss: indices (batch,) or values (batch, outputs); or at steps, (time, batch, …).
+            counted: bool, (time, batch): the steps of which the output counts, for a signal at every step; None: all.
+        """
+        del target, counted
+        self.backward(signal)
 
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
         """Add to the gradients after a reward. Args: signal, modulation, bonus: of the loss; see `RewardLoss`."""

@@ -84,7 +84,7 @@ def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
     for start, first, stop in example.stretches():
         output = rule.forward(example.xs[start:stop], reduce="mean", window=stop - first)
         if example.teach is None:
-            rule.backward(example.loss(output, example.target)[1])
+            rule.backward_label(example.loss(output, example.target)[1], target=example.target)
         else:
             example.teach(rule, output, example.target)
     return _gradients_of(rule.net)

@@ -6,6 +6,7 @@ from tracetorch.tasks.environment import Environment, Outcome
 from tracetorch.tasks.event_recordings import dvs_gesture, nmnist, shd
 from tracetorch.tasks.file import File
 from tracetorch.tasks.gym import Gym
+from tracetorch.tasks.manifolds import Manifolds
 from tracetorch.tasks.mnist import MNIST, SequentialMNIST
 from tracetorch.tasks.patterns import Patterns
 from tracetorch.tasks.poisson_clicks import PoissonClicks
@@ -24,6 +25,7 @@ __all__ = [
     "Environment",
     "File",
     "Gym",
+    "Manifolds",
     "Outcome",
     "Patterns",
     "PoissonClicks",

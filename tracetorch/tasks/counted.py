@@ -20,6 +20,7 @@ class CountedLoss(NamedTuple):
     loss: Tensor
     signal: Tensor  # dL/d output of each step, (time, batch, outputs)
     rows: int  # number of targets
+    counted: Tensor  # bool, (time, batch): the steps that are read
 
 
 def counted_loss(loss: Loss, output: Tensor, batch: CountedBatch, start: int, window: int | None) -> CountedLoss | None:
@@ -41,14 +42,14 @@ def counted_loss(loss: Loss, output: Tensor, batch: CountedBatch, start: int, wi
         value, of_rows = loss(output[counted], batch.target[start : start + len(output)][counted])
         signal = torch.zeros_like(output)
         signal[counted] = of_rows.to(signal.dtype)
-        return CountedLoss(value, signal, len(of_rows))
+        return CountedLoss(value, signal, len(of_rows), counted)
     mean, weight, takes_part = mean_output(output, counted, window)
     if not bool(takes_part.any()):
         return None
     value, of_rows = loss(mean[takes_part], batch.target[takes_part])
     signal = torch.zeros_like(mean)
     signal[takes_part] = of_rows.to(signal.dtype)
-    return CountedLoss(value, weight * signal, len(of_rows))
+    return CountedLoss(value, weight * signal, len(of_rows), weight[..., 0] > 0)
 
 
 def mean_output(output: Tensor, counted: Tensor, window: int | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -88,7 +88,7 @@ class LabelledSequences(LabelStep):
                 output = self.learner.forward(part, reduce="mean", window=window)
                 loss, signal = self.loss(output, batch.target)
                 check_loss(float(loss), number, self.net)
-                self.learner.backward(signal)
+                self.learner.backward_label(signal, target=batch.target)
             self.step_optimizer(number)
         values = means(self.task.score(output, batch), self.task.metrics)
         return Update(float(loss), values, output, batch.xs.steps)
@@ -103,11 +103,12 @@ class LabelledSequences(LabelStep):
                 output = self.learner.forward(part)
                 outputs.append(output)
                 found = counted_loss(self.loss, output, batch, start, window)
+                target = batch.target[start : start + part.steps] if batch.at_steps else batch.target
                 start += part.steps
                 if found is None:
                     continue
                 check_loss(float(found.loss), number, self.net)
-                self.learner.backward(found.signal)
+                self.learner.backward_label(found.signal, target=target, counted=found.counted)
                 total, rows, has_learned = total + float(found.loss) * found.rows, rows + found.rows, True
             if has_learned:
                 self.step_optimizer(number)
@@ -160,7 +161,7 @@ class LabelFeedback(FeedbackSource, LabelStep):
             value = float(loss)
             check_loss(value, number, self.net)
             self.optimizer.zero_grad()
-            self.learner.backward(signal)
+            self.learner.backward_label(signal, target=batch.target)
             self.step_optimizer(number)
         self._number = number
         update = Update(value, {name: float(score.mean())}, output, self.task.steps)

@@ -105,8 +105,8 @@ class RewardFeedback(FeedbackSource):
         schedule: for an endless stream: when to give the mean reward since the last feedback. Nothing is reset, but
             a critic takes the value after a terminated episode as 0. None: each action gets its reward, and network and
             loss are reset where an episode ends.
-    Raises: ValueError, with a schedule, for a rule that is not online, and for a critic without feedback after each
-        action.
+    Raises: ValueError for a rule that learns from labels; with a schedule, also for a rule that is not online, and for
+        a critic without feedback after each action.
     """
 
     logged = ("reward",)
@@ -114,6 +114,9 @@ class RewardFeedback(FeedbackSource):
 
     def __init__(self, setup: Setup, schedule: FeedbackSchedule | None = None):
         super().__init__(setup)
+        if self.learner.learns_from == "labels":
+            mismatch = f"{type(self.learner).__name__} learns from labels, and {type(self.task).__name__} gives rewards"
+            raise ValueError(f"{mismatch}: choose rule=trace or rule=three_factor")
         self.schedule, self.seed = schedule, mix_seed(setup.seed, _ACTIONS)
         self.episodes, self.rewards = Episodes(self.task.num_envs), RewardAccumulator(self.task.num_envs)
         self.parts = {"loss": self.loss, "task": self.task, "episodes": self.episodes, "rule": self.learner}
