@@ -10,7 +10,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Layer, Sequential
+from tracetorch.nn import Sequential
 from tracetorch.nn.local_gradient import whole_gradients
 from tracetorch.rules.base import Rule
 from tracetorch.rules.stepwise import Recording, StepwiseGraph, TwoPassRule, chunks, run_stepwise
@@ -44,7 +44,7 @@ class CarriedRule(TwoPassRule):
         """Add the gradients of layer `at` over a chunk.
 
         Args: factors: what `_advance` returned; signal: dL/d output at each step, (rows, out_features).
-        Returns: dL/d input at each step, (rows, in_features).
+        Returns: dL/d currents at each step as it goes on to the layer below, (rows, out_features).
         """
 
     def reset(self, mask: Tensor | None = None) -> None:
@@ -135,9 +135,6 @@ class CarriedRule(TwoPassRule):
                 graph, factors = activity[at]
                 if len(down) < len(graph.output):  # no signal reaches the steps before those that count
                     down = torch.cat([down.new_zeros(len(graph.output) - len(down), down.shape[1]), down])
-                down = self._learn(at, graph, factors, down)
-
-
-def through_step(layer: Layer, delta: Tensor) -> Tensor:
-    """Return dL/d input of a step. Args: delta: dL/d currents."""
-    return delta @ layer.weight.detach()
+                delta = self._learn(at, graph, factors, down)
+                if at:
+                    down = delta @ graph.layer.weight.detach()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.nn import Sequential
-from tracetorch.rules.carried import CarriedRule, through_step
+from tracetorch.rules.carried import CarriedRule
 from tracetorch.rules.eprop import Eligibility
 from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
 from tracetorch.rules.surrogate import Surrogate
@@ -16,7 +16,7 @@ from tracetorch.rules.surrogate import Surrogate
 class Chunk(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
-    mean_slope: Tensor  # ψ̄, (rows, out_features)
+    mean_slope: Tensor | None  # ψ̄, (rows, out_features); None if it is not needed
     twice_traced: Tensor | None  # ẑ, (groups, time, batch, in_features)
 
 
@@ -88,6 +88,8 @@ class OTPE(CarriedRule):
         else:
             self._eligibilities[at].fold(leak)
             self._eligibilities[at].take(graph, slope)
+        if at == 0 and not self.factorized:  # no signal goes further down
+            return Chunk(None, None)
         total = self._sum(at, "slope", slope.view_as(graph.outputs), leak)[1:]
         count = self._sum(at, "count", torch.ones_like(xs[..., :1]), leak)[1:]
         return Chunk((total / count).flatten(0, 1), traces)
@@ -96,18 +98,22 @@ class OTPE(CarriedRule):
         if factors is None:
             delta = graph.vjp(signal)
             graph.learn(delta)
-            return through_step(graph.layer, delta)
+            return delta
         if graph.trained_constants:
             graph.vjp(signal)
-        passed = signal * factors.mean_slope
+        passed = signal if factors.mean_slope is None else signal * factors.mean_slope
         if factors.twice_traced is not None:
             graph.learn_weight(passed, factors.twice_traced)
             add_gradient(graph.layer, "bias", passed.sum(dim=0))
         else:
-            leak, steps = self._leak(at), torch.arange(len(graph.steps), dtype=signal.dtype, device=signal.device)
-            # The future signal at every step of a chunk: Σ_{t' ≥ t} λ^(t' − t)·L(t').
-            weights = (leak ** (steps - steps[:, None]).clamp(min=0)).triu()
-            future = (weights @ signal.view(len(steps), -1)).view_as(graph.outputs)
+            leak, future = self._leak(at), _future(signal.view_as(graph.outputs), self._leak(at))
             graph.learn(future.flatten(0, 1) * graph.slope())
             self._eligibilities[at].learn(leak * future[0])
-        return through_step(graph.layer, passed)
+        return passed
+
+
+def _future(signal: Tensor, leak: float) -> Tensor:
+    """Return Σ_{t' ≥ t} λ^(t' − t)·L(t') of each step of a chunk. Args: signal: L, (time, batch, features)."""
+    steps = torch.arange(len(signal), dtype=signal.dtype, device=signal.device)
+    weights = (leak ** (steps - steps[:, None]).clamp(min=0)).triu()  # faster than a scan of the reversed signal
+    return (weights @ signal.flatten(1)).view_as(signal)

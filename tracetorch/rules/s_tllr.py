@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tracetorch.nn import Sequential
-from tracetorch.rules.carried import CarriedRule, through_step
+from tracetorch.rules.carried import CarriedRule
 from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
@@ -13,8 +13,8 @@ from tracetorch.rules.surrogate import Surrogate
 class Chunk(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
-    inputs: Tensor  # x, (time, batch, in_features)
-    trace: Tensor  # x̂, (groups or 1, time, batch, in_features)
+    causal: Tensor  # α_pre·x̂, (groups or 1, time, batch, in_features)
+    non_causal: Tensor  # α_post·x, (1, time, batch, in_features)
     slope_trace: Tensor  # ψ̂ before each step, (rows, out_features)
 
 
@@ -73,14 +73,15 @@ class STLLR(CarriedRule):
             return None
         slope = graph.slope().view_as(graph.outputs)
         trace = graph.trace if self.pre_decay is None else self._sum(at, "input", xs, self.pre_decay)[None, 1:]
-        return Chunk(xs, trace, self._sum(at, "slope", slope, self.post_decay)[:-1].flatten(0, 1))
+        scaled = self.pre_scale * trace, self.post_scale * xs[None]
+        return Chunk(*scaled, self._sum(at, "slope", slope, self.post_decay)[:-1].flatten(0, 1))
 
     def _learn(self, at: int, graph: StepwiseGraph, factors: Chunk | None, signal: Tensor) -> Tensor:
         delta = graph.vjp(signal)
         if factors is None:
             graph.learn(delta)
         else:
-            graph.learn_weight(self.pre_scale * delta, factors.trace)
-            graph.learn_weight(self.post_scale * signal * factors.slope_trace, factors.inputs[None])
+            graph.learn_weight(delta, factors.causal)
+            graph.learn_weight(signal * factors.slope_trace, factors.non_causal)
             add_gradient(graph.layer, "bias", delta.sum(dim=0))
-        return through_step(graph.layer, delta)
+        return delta
