@@ -27,10 +27,22 @@ def spiking_readout():
     return net
 
 
+def grouped():
+    """Layers of two decays each."""
+    torch.manual_seed(6)
+    decays = torch.tensor([[0.6, 0.95], [0.5, 0.8], [0.7, 0.9]])
+    below = (LIF(n, m, decay=d, threshold=0.6, bias=True) for n, m, d in ((12, 8, decays[0]), (8, 6, decays[1])))
+    net = Sequential(*below, LIS(6, 4, decay=decays[2], bias=True)).double()
+    for layer in net:
+        draw_weights(layer, -0.2, 0.4)
+    return net
+
+
 NETS = {
     "LIS": partial(network, LIS, hidden=2),
     "LI": partial(network, LI, hidden=2),
     "spiking": spiking_readout,
+    "groups": grouped,
 }
 
 
@@ -71,14 +83,20 @@ def activity(net, xs, signal, through=lambda at, slope: slope):
 
 
 def outer(left, right):
-    return torch.einsum("bo,bi->oi", left, right)
+    """Of a layer's neurons and of inputs, or of traces of inputs for each neuron."""
+    return torch.einsum("bo,bi->oi" if right.ndim == 2 else "bo,boi->oi", left, right)
+
+
+def add_input(decay, trace, x):
+    """The trace of the inputs for each neuron, (batch, neurons, inputs)."""
+    return torch.as_tensor(decay).reshape(-1, 1) * trace + x[:, None]
 
 
 def by_trace(layer, steps):
     """Weights and bias of a layer that learns from δ and the trace of its input."""
     weight, bias, trace, ones = 0, 0, 0, 0
     for step in steps:
-        trace, ones = layer.neuron.decay * trace + step.x, layer.neuron.decay * ones + 1
+        trace, ones = add_input(layer.neuron.decay, trace, step.x), layer.neuron.decay * ones + 1
         weight, bias = weight + outer(step.delta, trace), bias + (step.delta * ones).sum(dim=0)
     return weight, bias
 
@@ -92,7 +110,7 @@ def s_tllr(net, xs, signal, *, pre_decay=None, post_decay=0.5, pre_scale=1.0, po
         decay = layer.neuron.decay if pre_decay is None else pre_decay
         weight, bias, trace, slopes = 0, 0, 0, [torch.zeros_like(steps[0].slope)]
         for step in steps:
-            trace = decay * trace + step.x
+            trace = add_input(decay, trace, step.x)
             slopes.append(post_decay * slopes[-1] + step.slope)
             weight = weight + pre_scale * outer(step.signal * step.slope, trace)
             weight = weight + post_scale * outer(step.signal * slopes[-1 - delay], step.x)
@@ -114,7 +132,7 @@ class MeanSlopes:
 
 
 def otpe(net, xs, signal, *, factorized=False, above=1, mean=True):
-    leaks = [net[min(at + above, len(net) - 1)].neuron.decay for at in range(len(net))]
+    leaks = [net[min(at + above, len(net) - 1)].neuron.decay.mean() for at in range(len(net))]
     through = MeanSlopes(leaks) if mean else lambda at, slope: slope
     found = []
     for at, (layer, steps) in enumerate(zip(net, activity(net, xs, signal, through), strict=True)):
@@ -124,11 +142,11 @@ def otpe(net, xs, signal, *, factorized=False, above=1, mean=True):
         leak, means = leaks[at], MeanSlopes(leaks)
         weight, bias, trace, ones, twice, r, r_bias = 0, 0, 0, 0, 0, 0, 0
         for step in steps:
-            trace, ones = layer.neuron.decay * trace + step.x, layer.neuron.decay * ones + 1
-            r = leak * r + torch.einsum("bo,bi->boi", step.slope, trace)
+            trace, ones = add_input(layer.neuron.decay, trace, step.x), layer.neuron.decay * ones + 1
+            r = leak * r + step.slope[..., None] * trace
             r_bias = leak * r_bias + step.slope * ones
             twice, passed = leak * twice + trace, step.signal * means(at, step.slope)
-            weight = weight + (outer(passed, twice) if factorized else torch.einsum("bo,boi->oi", step.signal, r))
+            weight = weight + (outer(passed, twice) if factorized else outer(step.signal, r))
             bias = bias + (passed if factorized else step.signal * r_bias).sum(dim=0)
         found.append((weight, bias))
     return found
@@ -155,8 +173,8 @@ def d_rtrl(net, xs, signal):
     for layer, steps in zip(net, activity(net, xs, signal), strict=True):
         weight, bias, e, e_bias = 0, 0, torch.zeros(BATCH, *layer.weight.shape), 0
         for step in steps:
-            e, e_bias = layer.neuron.decay * e + step.x[:, None], layer.neuron.decay * e_bias + 1
-            weight = weight + torch.einsum("bo,boi->oi", step.delta, e)
+            e, e_bias = add_input(layer.neuron.decay, e, step.x), layer.neuron.decay * e_bias + 1
+            weight = weight + outer(step.delta, e)
             bias = bias + (step.delta * e_bias).sum(dim=0)
         found.append((weight, bias))
     return found
