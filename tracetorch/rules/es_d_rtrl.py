@@ -35,8 +35,8 @@ class ESDRTRL(CarriedRule):
         through_reset: whether D contains the reset, as in the authors' own neuron.
         surrogate: as in `BPTT`, without `through_reset`.
     Gradient: approximate: it drops the effect of a spike on later outputs, as `OTTT` does, and replaces the sum
-        Σ_s β^(t − s)·x(s) by a product of two traces, also in readouts. Without `through_reset`, ε_f depends on the step
-        alone: with α = β, the gradient of the weights at step t is that of `OTTT` times (1 + βᵗ)/(1 + β).
+        Σ_s β^(t − s)·x(s) by a product of two traces, also in readouts. Without `through_reset`, ε_f depends on the
+        step alone: with α = β, the gradient of the weights at step t is that of `OTTT` times (1 + βᵗ)/(1 + β).
         Decays and thresholds get the gradient of each step alone.
     Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
     Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
