@@ -40,6 +40,9 @@ TRAINERS = {
     "ours, bptt": Entry("ours", "Ours", {"rule": tt.rules.BPTT}),
     "ours, tbptt": Entry("ours", "Ours", {"rule": partial(tt.rules.TruncatedBPTT, k=5)}),
     "ours, ottt": Entry("ours", "Ours", {"rule": tt.rules.OTTT}),
+    "ours, otpe": Entry("ours", "Ours", {"rule": tt.rules.OTPE}),
+    "ours, s_tllr": Entry("ours", "Ours", {"rule": tt.rules.STLLR}),
+    "ours, es_d_rtrl": Entry("ours", "Ours", {"rule": tt.rules.ESDRTRL}),
     "ours, eprop": Entry("ours", "Ours", {"rule": tt.rules.EProp}),
 }
 """Contenders of the training step, and the floor."""

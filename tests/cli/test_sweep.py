@@ -246,7 +246,7 @@ def test_the_values_of_a_sweep_follow_hydras_syntax(here):
     assert jobs[:2] == [["seed=8", "rule=trace", "task.delay=1"], ["seed=8", "rule=trace", "task.delay=2"]]
     (here / "mine" / "rule").mkdir(parents=True)
     (here / "mine" / "rule" / "own.yaml").write_text("{}\n")
-    assert expand(["rule=glob(o*)"], here / "mine") == [["rule=ottt"], ["rule=own"]]
+    assert expand(["rule=glob(o*)"], here / "mine") == [["rule=otpe"], ["rule=ottt"], ["rule=own"]]
 
 
 def test_an_existing_folder_is_not_written_into(here):

@@ -47,8 +47,10 @@ SETTINGS = {
     "3 and 20 full chunks": {"batch": 64, "steps": (3 * MAX_CHUNK, 20 * MAX_CHUNK), "most": 1},
     "5 and 50 chunks of OTTT": {"rule": "OTTT"} | FEW,
     "5 and 50 chunks of EProp": {"rule": "EProp"} | FEW,
+    "5 and 50 chunks of OTPE": {"rule": "OTPE"} | FEW,
+    "5 and 50 chunks of STLLR": {"rule": "STLLR"} | FEW,
 }
-"""Kept whole, the further steps would take 3, 34, 6 and 6 MiB for the input, and as much for each layer."""
+"""Kept whole, the further steps would take 3, 34 and, of rules, 6 MiB for the input, and as much for each layer."""
 
 PEAKS = """
 import json, sys

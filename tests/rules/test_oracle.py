@@ -23,7 +23,7 @@ from tests.oracle import (
     unrolled,
 )
 from tracetorch.nn import LI, LIS, Sequential
-from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTPE, OTTT, STLLR, EProp, Trace, TruncatedBPTT
 from tracetorch.rules.gradient_similarity import (
     gradient_by_rule,
     gradient_similarities,
@@ -112,6 +112,9 @@ RULES = {
     "eprop": (partial(EProp, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN),
     "eprop-random": (partial(EProp, feedback="random"), TRIANGLE, READOUT),
     "ottt": (OTTT, TRIANGLE, READOUT),
+    "otpe": (partial(OTPE, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN),
+    "otpe-factorized": (partial(OTPE, factorized=True), TRIANGLE, READOUT),
+    "s_tllr": (STLLR, TRIANGLE, READOUT),
     "ottt-forgetful": (partial(OTTT, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN),
 }
 

@@ -179,11 +179,20 @@ class StepwiseGraph(NamedTuple):
     @torch.no_grad()
     def learn(self, delta: Tensor) -> None:
         """Add `Σ δ·â` to the gradients of weights and bias. Args: delta: dL/d currents."""
-        # Input by input, as the weight lies in memory, so that the optimizer reads both contiguously.
-        found = self.trace.flatten(1, 2).transpose(1, 2) @ by_group(self.layer, delta)
-        add_gradient(self.layer, "weight", found.transpose(1, 2).flatten(0, 1))
+        self.learn_weight(delta, self.trace)
         if self.layer.bias is not None:
             add_gradient(self.layer, "bias", (delta * self.ones_trace().flatten(0, 1)).sum(dim=0))
+
+    @torch.no_grad()
+    def learn_weight(self, delta: Tensor, trace: Tensor) -> None:
+        """Add `Σ δ·traceᵀ` to the gradient of the weights.
+
+        Args: delta: (rows, out_features); trace: of the input, (groups or 1, time, batch, in_features).
+        """
+        parts = by_group(self.layer, delta) if len(trace) > 1 else delta[None]
+        # Input by input, as the weight lies in memory, so that the optimizer reads both contiguously.
+        found = trace.flatten(1, 2).transpose(1, 2) @ parts
+        add_gradient(self.layer, "weight", found.transpose(1, 2).flatten(0, 1))
 
     @torch.no_grad()
     def ones_trace(self) -> Tensor:

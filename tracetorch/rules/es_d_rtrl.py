@@ -1,0 +1,92 @@
+"""ES-D-RTRL: the error of each step, times an eligibility that is the product of two traces."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch.nn import Sequential
+from tracetorch.rules.carried import CarriedRule
+from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
+from tracetorch.rules.surrogate import Surrogate
+
+
+class Chunk(NamedTuple):
+    """The factors of a chunk's eligibilities."""
+
+    trace: Tensor  # ε_x, (1, time, batch, in_features)
+    reach: Tensor  # ε_f/(1 − αᵗ), (rows, 1 or out_features)
+
+
+class ESDRTRL(CarriedRule):
+    """Learn from the error of each step and the product of a trace of the inputs and one of the membranes' derivatives.
+
+        ε_x(t) = α·ε_x(t−1) + x(t)
+        ε_f(t) = α·D(t)·ε_f(t−1) + (1 − α),    D = ∂u(t)/∂u(t−1)
+        dL/dW = Σ_t (δ(t)·ε_f(t)/(1 − αᵗ))·ε_x(t)ᵀ,    dL/db the same without ε_x
+        δ of the last layer: dL/du through that step; below: δ ← (δ·W) through the surrogate of that step
+        symbols: input x, membrane u before its reset, weights W, steps t since the beginning of the sequence
+
+    D is the membrane's decay β; with `through_reset`, β·(1 − θ·ψ(t−1)), threshold θ, surrogate derivative ψ.
+
+    Args:
+        net: any network of `tt.nn`; with `through_reset`, of LIF, LI and LIS layers.
+        decay: α, per step, above 0 and below 1: of both traces.
+        through_reset: whether D contains the reset, as in the authors' own neuron.
+        surrogate: as in `BPTT`, without `through_reset`.
+    Gradient: approximate: it drops the effect of a spike on later outputs, as `OTTT` does, and replaces the sum
+        Σ_s β^(t − s)·x(s) by a product of two traces, also in readouts. Without `through_reset`, ε_f depends on the
+        step alone: with α = β, the gradient of the weights at step t is that of `OTTT` times (1 + βᵗ)/(1 + β).
+        Decays and thresholds get the gradient of each step alone.
+    Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
+    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
+    Source: Wang, Dong, Ji, Xiao, Jiang, Liu, Huan, Wu (2026), doi:10.1038/s41467-026-68453-w (BrainTrace).
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        *,
+        decay: float = 0.9,
+        through_reset: bool = False,
+        surrogate: Surrogate | str = "fast_sigmoid",
+    ):
+        if not 0 < decay < 1:
+            raise ValueError(f"decay must be above 0 and below 1, got {decay:g}")
+        super().__init__(net, surrogate)
+        if through_reset and (others := [layer for layer in net if layer.neuron.kernel not in ("lif", "li", "lis")]):
+            raise ValueError(f"through_reset=True needs layers of LIF, LI and LIS neurons, got {others[0]}")
+        self.decay, self.through_reset = decay, through_reset
+
+    def _carries(self, at: int) -> bool:
+        del at
+        return True
+
+    @torch.no_grad()
+    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Chunk:
+        trace = self._sum(at, "input", xs, self.decay)[1:]
+        age = self._sum(at, "steps", torch.ones_like(xs[..., :1]), 1.0)[1:]
+        kept = self.decay * graph.layer.neuron.decay  # α·β
+        if self.through_reset and graph.layer.neuron.spiking:
+            reach = self._through_resets(at, graph, kept)
+        else:
+            reach = (1 - self.decay) * (1 - kept**age) / (1 - kept)
+        return Chunk(trace[None], (reach / (1 - self.decay**age)).flatten(0, 1))
+
+    def _through_resets(self, at: int, graph: StepwiseGraph, kept: Tensor) -> Tensor:
+        """Return ε_f after each step, (time, batch, out_features)."""
+        passed = 1 - graph.layer.neuron.constants[1] * graph.slope().view_as(graph.outputs)
+        last, found = self._sums[at].get("reach", torch.zeros_like(passed[0])), torch.empty_like(passed)
+        for step, through in enumerate(passed):
+            found[step] = kept * last + (1 - self.decay)
+            last = through * found[step]
+        self._sums[at]["reach"] = last
+        return found
+
+    def _learn(self, at: int, graph: StepwiseGraph, factors: Chunk, signal: Tensor) -> Tensor:
+        del at
+        delta = graph.vjp(signal)
+        scaled = delta * factors.reach
+        graph.learn_weight(scaled, factors.trace)
+        add_gradient(graph.layer, "bias", scaled.sum(dim=0))
+        return delta

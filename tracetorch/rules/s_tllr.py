@@ -1,0 +1,87 @@
+"""S-TLLR: the error of each step, times an eligibility with a causal and a non-causal term, as in STDP."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from tracetorch.nn import Sequential
+from tracetorch.rules.carried import CarriedRule
+from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
+from tracetorch.rules.surrogate import Surrogate
+
+
+class Chunk(NamedTuple):
+    """The factors of a chunk's eligibilities."""
+
+    causal: Tensor  # α_pre·x̂, (groups or 1, time, batch, in_features)
+    non_causal: Tensor  # α_post·x, (1, time, batch, in_features)
+    slope_trace: Tensor  # ψ̂ before each step, (rows, out_features)
+
+
+class STLLR(CarriedRule):
+    """Learn from the error of each step and an eligibility of pre- and postsynaptic traces.
+
+        e(t) = α_pre·ψ(t)·x̂(t)ᵀ + α_post·ψ̂(t−1)·x(t)ᵀ          causal term, and non-causal term
+        x̂(t) = λ_pre·x̂(t−1) + x(t),    ψ̂(t) = λ_post·ψ̂(t−1) + ψ(t)
+        dL/dW = Σ_t L(t)·e(t),    dL/db = Σ_t L(t)·ψ(t)
+        L of the last layer: dL/d output at that step; below: L ← (L·ψ)·W at that step
+        symbols: input x, surrogate derivative ψ of the step, weights W
+
+    The causal term takes inputs before the postsynaptic activity, the non-causal one inputs after it. Layers that do
+    not spike learn as in `OTTT`.
+
+    Args:
+        net: any network of `tt.nn`.
+        pre_decay: λ_pre, per step, 0 to 1; None: the decay of the layer's own input trace.
+        post_decay: λ_post, per step, 0 to 1.
+        pre_scale: α_pre.
+        post_scale: α_post; negative as in STDP, or positive. 0 leaves the causal term.
+        surrogate: the secondary activation function; as in `BPTT`, without `through_reset`.
+    Gradient: approximate: the non-causal term is not part of a gradient, and the causal one drops the effect of a spike
+        on later outputs. With `post_scale=0` and a tied trace, the weights get the gradient of `OTTT`. Equal to
+        backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get the gradient
+        of each step alone.
+    Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
+    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
+    Not implemented from the paper: recurrent weights, and feedback by random weights.
+    Source: Apolinario, Roy (2025), doi:10.48550/arXiv.2306.15220; defaults and biases as in the authors' code,
+        github.com/mapolinario94/S-TLLR.
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        *,
+        pre_decay: float | None = None,
+        post_decay: float = 0.5,
+        pre_scale: float = 1.0,
+        post_scale: float = -0.2,
+        surrogate: Surrogate | str = "fast_sigmoid",
+    ):
+        for name, value in (("pre_decay", pre_decay), ("post_decay", post_decay)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {value:g}")
+        super().__init__(net, surrogate)
+        self.pre_decay, self.post_decay = pre_decay, post_decay
+        self.pre_scale, self.post_scale = pre_scale, post_scale
+
+    def _carries(self, at: int) -> bool:
+        return self.net[at].neuron.spiking
+
+    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Chunk | None:
+        if not self._carries(at):
+            return None
+        slope = graph.slope().view_as(graph.outputs)
+        trace = graph.trace if self.pre_decay is None else self._sum(at, "input", xs, self.pre_decay)[None, 1:]
+        scaled = self.pre_scale * trace, self.post_scale * xs[None]
+        return Chunk(*scaled, self._sum(at, "slope", slope, self.post_decay)[:-1].flatten(0, 1))
+
+    def _learn(self, at: int, graph: StepwiseGraph, factors: Chunk | None, signal: Tensor) -> Tensor:
+        delta = graph.vjp(signal)
+        if factors is None:
+            graph.learn(delta)
+        else:
+            graph.learn_weight(delta, factors.causal)
+            graph.learn_weight(signal * factors.slope_trace, factors.non_causal)
+            add_gradient(graph.layer, "bias", delta.sum(dim=0))
+        return delta
