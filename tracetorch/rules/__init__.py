@@ -2,9 +2,10 @@
 
 from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import BPTT, TruncatedBPTT
+from tracetorch.rules.coarse import CoarseBPTT
 from tracetorch.rules.eprop import EProp
 from tracetorch.rules.ottt import OTTT
 from tracetorch.rules.three_factor import ThreeFactor
 from tracetorch.rules.trace import Trace
 
-__all__ = ["BPTT", "OTTT", "EProp", "Rule", "ThreeFactor", "Trace", "TruncatedBPTT"]
+__all__ = ["BPTT", "OTTT", "CoarseBPTT", "EProp", "Rule", "ThreeFactor", "Trace", "TruncatedBPTT"]

@@ -1,0 +1,538 @@
+"""Coarse BPTT: backpropagation through K stretches of time, each represented by the means of its steps.
+
+A neuron's step is output(i, m, p) and next state m'(i, m, p) of current i, state m and constants p. Write g(t) for
+dL/d output, ν(t) for dL/d state before step t, λ(t) for dL/d current, and ∂ for the derivatives at step t. The chain
+rule, which BPTT applies step by step, is
+
+    ν(t) = ∂output/∂m·g(t) + ∂m'/∂m·ν(t+1)
+    λ(t) = ∂output/∂i·g(t) + ∂m'/∂i·ν(t+1)        dL/dW = Σ λ(t)·x(t)ᵀ,    g of the layer below = Wᵀ·λ(t)
+                                                  dL/dp = Σ ∂output/∂p·g(t) + ∂m'/∂p·ν(t+1)
+
+For a LIF neuron with surrogate ψ of its spike, ∂output/∂i = ψ/θ, ∂output/∂m = β·ψ/θ, ∂m'/∂i = 1 and ∂m'/∂m = β; through
+the reset, the last two are 1 − ψ and β·(1 − ψ). Within a stretch of w steps, replace every factor, g and x by their
+means. With c = ∂output/∂m·g, ρ = ∂m'/∂m and ν⁺ from the later stretch, the recursion then has a closed form:
+
+    A = (1 − ρ^w)/((1 − ρ)·w)                      the mean of 1, ρ, …, ρ^(w − 1)
+    mean of ν(t+1) = A·ν⁺ + c·(1 − A)/(1 − ρ)      ν for the earlier stretch = ρ^w·ν⁺ + c·(1 − ρ^w)/(1 − ρ)
+
+With w = 1, A is 1, and this is BPTT again. What is lost otherwise are covariances within a stretch.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tracetorch import backends, constrain
+from tracetorch import device as devices
+from tracetorch.backends import OutputSpec, SynapticInput
+from tracetorch.encode import Stream
+from tracetorch.modes import unaffected, whole
+from tracetorch.nn import Layer, Neuron, Sequential
+from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
+from tracetorch.nn.network import as_stream, call_with_hooks, chunk_steps
+from tracetorch.nn.sequential import as_input
+from tracetorch.rules.base import Rule
+from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, surrogate_of, using
+
+Spacing = Literal["uniform", "log"]
+
+
+def cut(steps: int, most: int, spacing: Spacing, unit: int = 1) -> list[int]:
+    """Return the lengths of the stretches of so many steps, the oldest first.
+
+    "uniform": at most `most` stretches of one length, `unit` times a power of 2; the last may be shorter.
+    "log": at most `most` stretches of each length 1, 2, 4, …, the shortest last.
+
+    The stretches of more steps are these, and single steps, with some neighbours merged.
+    """
+    if spacing == "uniform":
+        while unit * most < steps:
+            unit *= 2
+        return [unit] * (steps // unit) + [steps % unit] * (steps % unit > 0)
+    counts = []
+    while steps:  # of this length; beyond `most`, the two oldest merge into one of the next
+        merged = max(0, (steps - most + 1) // 2)
+        counts.append(steps - 2 * merged)
+        steps = merged
+    return [1 << level for level in reversed(range(len(counts))) for _ in range(counts[level])]
+
+
+class Sums:
+    """Sums over the steps of each stretch, for one layer."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tensor] = {}  # (stretches, batch, …) each
+        self.size = 0  # number of stretches
+
+    def add(self, name: str, ids: Tensor, values: Tensor) -> None:
+        """Add the values of several steps, (time, batch, …). Args: ids: the stretch of each step, (time,)."""
+        if name not in self.of:
+            self.of[name] = values.new_zeros(self.size, *values.shape[1:])
+        self.of[name].index_add_(0, ids, values)
+
+    def means(self, counts: Tensor) -> dict[str, Tensor]:
+        """Args: counts: steps of each stretch, (stretches, batch)."""
+        return {name: value / as_factor(counts.clamp(min=1), value) for name, value in self.of.items()}
+
+
+def as_factor(counts: Tensor, like: Tensor) -> Tensor:
+    """Numbers of steps, (stretches, batch), shaped and typed to multiply or divide values."""
+    return counts.to(like.dtype).view(*counts.shape, *[1] * (like.ndim - 2))
+
+
+class Signal(NamedTuple):
+    """The steps of the last `forward`, whose outputs a signal is about."""
+
+    steps: int
+    counted: int  # at the end; the output is their mean or, with `is_every_step`, the last step counts
+    is_every_step: bool  # whether the output holds every step, not their mean
+
+
+class CoarseBPTT(Rule):
+    """Backpropagation through all time since the last reset, in stretches that are represented by their means.
+
+    Args:
+        net: any network of `tt.nn` whose neurons pass on one state, each its own.
+        stretches: K, with spacing "uniform" the number of stretches, with "log" the number of each length.
+        spacing: "uniform": neighbours merge in pairs when more than K are needed, so that all are equally long; for
+            sequences with an end. "log": K stretches of each length 1, 2, 4, … steps, the newest shortest; for losses
+            on the present output, and for streams.
+        surrogate, through_reset: as in `BPTT`.
+    Gradient: equal to backpropagation through all time since the last reset, for every parameter, while each step has a
+        stretch of its own: for at most K steps. Beyond, approximate: within a stretch, input, slopes and signals are
+        replaced by their means. Steps whose output counts in a mean, and a last step, are separated from earlier
+        ones. Changes of the parameters since a step are ignored.
+    Memory: (K + 1) × batch × (inputs + neurons), independent of time; "log": at most K·(2 + log₂(steps/K)) in place
+        of K + 1. Each trained decay or threshold adds two numbers for each neuron.
+    Time: forward through every step, backward through stretches.
+    Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
+    """
+
+    takes_logits = True
+
+    def __init__(
+        self,
+        net: Sequential,
+        *,
+        stretches: int = 16,
+        spacing: Spacing = "uniform",
+        surrogate: Surrogate | str = "fast_sigmoid",
+        through_reset: bool = False,
+    ):
+        super().__init__(net)
+        if whole(stretches, "stretches") < 1:
+            raise ValueError(f"stretches must be at least 1, got {stretches}")
+        if spacing not in ("uniform", "log"):
+            raise ValueError(f'spacing must be "uniform" or "log", got {spacing!r}')
+        self.stretches, self.spacing = whole(stretches, "stretches"), spacing
+        self.surrogate = surrogate_of(surrogate, through_reset=through_reset)
+        self.is_online = spacing == "log"  # with equal lengths, those of an endless stream would only grow
+        self._starts, self._stop = list[int](), 0  # first step of each stretch, and the number of all steps
+        self._counts: Tensor | None = None  # steps of each stretch since the sample's last reset, (stretches, batch)
+        self._sums = [Sums() for _ in net]
+        self._signal: Signal | None = None
+
+    def supports(self, layer: Layer) -> str:
+        return needs_slopes(layer) or needs_own_states(layer)
+
+    def reset(self, mask: Tensor | None = None) -> None:
+        """Start a new sequence: reset the state, and forget the stretches, of all samples, or of those in `mask`."""
+        super().reset(mask)
+        if mask is None:
+            self._forget()
+            return
+        for value in (
+            *([] if self._counts is None else [self._counts]),
+            *(v for sums in self._sums for v in sums.of.values()),
+        ):
+            value[:, mask] = 0
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` the stretches are forgotten."""
+        if not torch.is_grad_enabled():
+            self._forget()
+            return super().forward(xs, reduce=reduce, window=window)
+        return self._run(xs, reduce, window)
+
+    @unaffected
+    @torch.no_grad()
+    def _run(self, xs: Tensor | Stream, reduce: str | None, window: int | None) -> Tensor:
+        """`Sequential.run`, in which each layer adds its factors to the sums of the present stretch."""
+        net, stream = self.net, as_stream(xs, reduce, window)
+        batch, *in_shape = stream.shape
+        net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
+        shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
+        counted = 1 if reduce is None else window or stream.steps
+        first = stream.steps - counted
+        self._extend(stream.steps, counted, batch)
+        self._signal = Signal(stream.steps, counted, reduce is None)
+        outputs = [like.new_empty(0, batch, *shape)]
+        total = torch.zeros(batch, *shape, dtype=devices.widest_float(like.device), device=like.device)
+        start = 0
+        for part in stream.chunks(chunk_steps(net.chain, batch)):
+            ids = self._stretch_of(range(start, start + len(part)))
+            values = call_with_hooks(net, partial(self._run_layers, ids=ids), part)
+            start += len(part)
+            if reduce is None:
+                outputs.append(values)
+            else:
+                total += values[max(0, len(part) - (start - first)) :].sum(dim=0, dtype=total.dtype)
+        return torch.cat(outputs) if reduce is None else (total / counted).to(like.dtype)
+
+    def _run_layers(self, xs: Tensor, ids: Tensor) -> Tensor:
+        for layer, sums in zip(self.net, self._sums, strict=True):
+            xs = as_input(layer, xs, 2)
+            xs = call_with_hooks(layer, partial(run_layer, layer, surrogate=self.surrogate, sums=sums, ids=ids), xs)
+        return xs
+
+    @unaffected
+    @torch.no_grad()
+    @whole_gradients()
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
+        """Add to the gradient of every trainable parameter, once for each `forward`.
+
+        Args:
+            signal: dL/d output of `forward`; without `reduce`, of every step or of the last one.
+            at: "logits": the signal is dL/d logits, whose softmax is the output.
+        Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape.
+        """
+        if self._signal is None or self._counts is None:
+            raise RuntimeError(
+                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
+            )
+        layers = self.net.chain
+        of_stretches = self._mean_signal(signal)
+        if at == "logits" and type(layers[-1].neuron).steady_logits is Neuron.steady_logits:
+            raise ValueError(f"{type(layers[-1].neuron).__name__} has no logits: give it a signal at its output")
+        self._signal = None
+        for layer, sums in zip(reversed(layers), reversed(self._sums), strict=True):
+            below = learn_layer(
+                layer,
+                sums,
+                self._counts,
+                of_stretches,
+                surrogate=self.surrogate,
+                at=at,
+                return_input_grad=layer is not layers[0],
+            )
+            if below is None:
+                return
+            of_stretches, at = below, "output"
+
+    def _mean_signal(self, signal: Tensor) -> Tensor:
+        """The mean signal of each stretch, (stretches, batch, *features). Raises: ValueError for another shape."""
+        assert self._signal is not None and self._counts is not None
+        steps, counted, is_every_step = self._signal
+        last = self.net.chain[-1].live_state
+        assert last is not None
+        wanted = tuple(last.neuron[0].shape)
+        signal = signal.to(last.neuron[0].dtype)
+        found = signal.new_zeros(len(self._starts), *wanted)
+        if tuple(signal.shape) == (steps, *wanted) and is_every_step:
+            found.index_add_(0, self._stretch_of(range(steps)), signal)
+            return found / as_factor(self._counts.clamp(min=1), found)
+        if tuple(signal.shape) != wanted:
+            raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
+        found[bisect_right(self._starts, self._stop - counted) - 1 :] = signal / counted
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the stretches, for a checkpoint right after a learning moment."""
+        sums = [{name: value.clone() for name, value in layer.of.items()} for layer in self._sums]
+        counts = None if self._counts is None else self._counts.clone()
+        return {"starts": list(self._starts), "stop": self._stop, "counts": counts, "sums": sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state_dict`."""
+        self._forget()
+        if not state or state["counts"] is None:
+            return
+        self._starts, self._stop = list(state["starts"]), state["stop"]
+        self._counts = state["counts"].to(self.net[0]._like.device, copy=True)
+        for layer, own, sums in zip(self.net, self._sums, state["sums"], strict=True):
+            own.of = {name: value.to(layer._like, copy=True) for name, value in sums.items()}
+
+    # ── stretches ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget(self) -> None:
+        self._starts, self._stop, self._counts, self._signal = [], 0, None, None
+        self._sums = [Sums() for _ in self.net]
+
+    def _extend(self, steps: int, counted: int, batch: int) -> None:
+        """Make room for further steps, of which the last ones count: merge stretches, and add new ones."""
+        stop, before = self._stop + steps, self._starts
+        starts = {0, *accumulate(cut(stop, self.stretches, self.spacing)[:-1]), stop - counted}
+        self._starts, self._stop = sorted(starts), stop
+        device = self.net[0]._like.device
+        merged_into = torch.tensor([bisect_right(self._starts, start) - 1 for start in before], device=device)
+
+        def merged(values: Tensor) -> Tensor:
+            found = values.new_zeros(len(self._starts), *values.shape[1:])
+            return found.index_add_(0, merged_into, values)
+
+        counts = torch.zeros(0, batch, dtype=torch.int64, device=device) if self._counts is None else self._counts
+        self._counts = merged(counts) if before else counts.new_zeros(len(self._starts), batch)
+        lengths = [
+            min(end, stop) - max(start, stop - steps)
+            for start, end in zip(self._starts, [*self._starts[1:], stop], strict=True)
+        ]
+        self._counts += torch.tensor(lengths, device=device).clamp(min=0)[:, None]
+        for sums in self._sums:
+            sums.of, sums.size = {name: merged(value) for name, value in sums.of.items()}, len(self._starts)
+
+    def _stretch_of(self, steps: range) -> Tensor:
+        """The number of the stretch of each of these steps of the last `forward`."""
+        assert self._signal is not None
+        device, offset = self.net[0]._like.device, self._stop - self._signal.steps
+        at = torch.arange(steps.start + offset, steps.stop + offset, device=device)
+        return torch.bucketize(at, torch.tensor(self._starts, device=device), right=True) - 1
+
+
+# ── a layer ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor) -> Tensor:
+    """Run a layer over a chunk, (time, batch, *in_shape), and add its factors to the sums of their stretches.
+
+    Factors: the mean input; of spiking neurons the derivatives of each step; of others the mean state before each step,
+    at which `learn_layer` differentiates.
+    """
+    xs = xs.to(layer._like.dtype)
+    layer._check_step(xs[0])
+    state, neuron = layer.own_state(xs.shape[1], tuple(xs.shape[2:])), layer.neuron
+    sums.add("input", ids, xs)
+    shape = (len(xs), *state.neuron[0].shape)
+    currents = backends.currents(layer._synaptic_input(xs, layer._constants_of(state)[1], None)).view(shape)
+    outputs, before = trajectory(neuron, currents, state.neuron)
+    state.steps.add_(len(xs))
+    if not neuron.spiking:
+        sums.add("before", ids, before)
+        return outputs
+    is_plain = neuron.kernel == "lif" and not surrogate.through_reset
+    factors = lif_factors if is_plain else step_factors
+    with using(layer, surrogate):
+        for name, value in factors(neuron, currents, before, outputs):
+            sums.add(name, ids, value)
+    return outputs
+
+
+def trajectory(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Tensor, Tensor]:
+    """Run neurons over a chunk of currents. Returns: outputs, and the state before each step; `state` is updated."""
+    start, outputs = state[0].clone(), torch.empty_like(currents)
+    if not neuron.kernel:
+        before = torch.empty_like(currents)
+        for step, current in enumerate(currents):
+            before[step] = state[0]
+            outputs[step], after = neuron.step(current, state)
+            state[0].copy_(after[0])
+        return outputs, before
+    shape, constants = start.shape[1:], neuron.constants
+    if len(shape) > 1:
+        constants = tuple(value.expand(shape).flatten() if value.ndim else value for value in constants)
+
+    def scan(kernel: str, currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], into: Tensor) -> None:
+        synaptic = SynapticInput(currents.flatten(2), None, None, currents.dtype)
+        backends.scan(kernel, synaptic, membrane.flatten(1), constants, OutputSpec(outputs=into.flatten(2)))
+
+    if neuron.kernel == "lif":
+        scan("lif", currents, state[0], constants, outputs)
+        currents = currents - neuron.constant("threshold") * outputs
+    after = torch.empty_like(currents)
+    scan("li", currents, start.clone() if neuron.kernel == "lif" else state[0], constants[:1], after)
+    if neuron.kernel != "lif":
+        outputs = torch.softmax(after, dim=-1) if neuron.kernel == "lis" else after
+    return outputs, torch.cat([start[None], after[:-1]])
+
+
+def lif_factors(neuron: Any, currents: Tensor, before: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield the derivatives of each LIF step, as `step_factors`, without those that `learn_layer` knows."""
+    decay, threshold = neuron.decay, neuron.threshold
+    raised = decay * before + currents
+    slope = neuron.surrogate.derivative(raised / threshold - 1) / threshold
+    yield "output/current", slope
+    for name, raw in trained_constants(neuron):
+        own = slopes_of_raw(name, raw, before.shape[2:])
+        if name == "raw_decay":
+            yield f"output/{name}", slope * before * own
+            yield f"state/{name}", before * own
+        else:
+            yield f"output/{name}", slope * raised * (-own / threshold)
+            yield f"state/{name}", spikes * -own
+
+
+@torch.enable_grad()
+def step_factors(neuron: Neuron, currents: Tensor, before: Tensor, outputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield d output and d next state of each step, by current, state and trained constants, (time, batch, …) each."""
+    del outputs
+    constants = {name: spread(raw.detach(), currents.shape[2:]) for name, raw in trained_constants(neuron)}
+    sources = {"current": currents, "membrane": before} | constants
+    sources = {
+        name: value.expand_as(currents).flatten(0, 1).clone().requires_grad_() for name, value in sources.items()
+    }
+    with replaced(neuron, {name: sources[name] for name in constants}):
+        output, state = neuron.step(sources["current"], neuron.state_type(sources["membrane"]))
+    for prefix, value in (("output", output), ("state", state[0])):
+        found = torch.autograd.grad(value.sum(), list(sources.values()), retain_graph=True, allow_unused=True)
+        for name, slope in zip(sources, found, strict=True):
+            if slope is not None:
+                yield f"{prefix}/{name}", slope.view_as(currents)
+
+
+def learn_layer(
+    layer: Layer, sums: Sums, counts: Tensor, signal: Tensor, *, surrogate: Surrogate, at: At, return_input_grad: bool
+) -> Tensor | None:
+    """Add a layer's gradients. Args: counts: steps, (stretches, batch). signal: g, (stretches, batch, *features).
+
+    Returns: g of the layer below, (stretches, batch, *in_shape), or None.
+    """
+    neuron, means = layer.neuron, sums.means(counts)
+    steps = counts.to(signal.dtype).view(*counts.shape, *[1] * (signal.ndim - 2))
+    if neuron.spiking:
+        delta = _through_spikes(neuron, means, counts, signal)
+    else:
+        delta = _through_levels(layer, means, counts, signal, surrogate=surrogate, at=at)
+    average, weights = means["input"].flatten(0, 1), [raw for raw in layer.connection.parameters() if raw.requires_grad]
+    sources = [*weights, *([average.requires_grad_()] if return_input_grad else [])]
+    if not sources:
+        return None
+    with torch.enable_grad():
+        current = layer.connection(average)
+    # Retained, because later backward passes need the graph of a weight that is computed from other parameters.
+    found = gradients(current, sources, delta.flatten(0, 1), retain_graph=True)
+    for parameter, gradient in zip(weights, found, strict=False):
+        add(parameter, gradient)
+    if not return_input_grad:
+        return None
+    below = found[-1]
+    assert below is not None
+    below = below.view(*counts.shape, *average.shape[1:])
+    return below / as_factor(counts.clamp(min=1), below)
+
+
+def _through_spikes(neuron: Neuron, factors: dict[str, Tensor], counts: Tensor, signal: Tensor) -> Tensor:
+    """Add the gradients of a spiking neuron's constants. Returns: λ, summed over the steps of each stretch."""
+    steps = as_factor(counts, signal)
+    slope, decay = factors["output/current"], neuron.decay
+    by_state = factors.get("output/membrane", decay * slope) * signal
+    following = adjoint(by_state, factors.get("state/membrane", decay), counts)
+    for name, raw in trained_constants(neuron):
+        if f"output/{name}" in factors or f"state/{name}" in factors:
+            found = factors.get(f"output/{name}", 0) * signal + factors.get(f"state/{name}", 0) * following
+            add(raw, gathered(raw, (steps * found).sum(dim=(0, 1))))
+    return steps * (slope * signal + factors.get("state/current", 1) * following)
+
+
+def _through_levels(
+    layer: Layer, means: dict[str, Tensor], counts: Tensor, signal: Tensor, *, surrogate: Surrogate, at: At
+) -> Tensor:
+    """As `_through_spikes`, for neurons with smooth steps: they are differentiated at their mean current and state."""
+    neuron, raws = layer.neuron, [raw for _, raw in trained_constants(layer.neuron)]
+    current = layer.connection(means["input"].flatten(0, 1)).detach().requires_grad_()
+    before = means["before"].flatten(0, 1).requires_grad_()
+    with torch.enable_grad(), using(layer, surrogate):
+        output, (after,) = neuron.step(current, neuron.state_type(before))
+        output = after if at == "logits" else output
+        both = torch.cat([output, after])
+    flat, weight = signal.flatten(0, 1), as_factor(counts, signal).flatten(0, 1)
+    (by_state,) = gradients(output, [before], flat, retain_graph=True)
+    (kept,) = gradients(after, [before], torch.ones_like(after), retain_graph=True)
+    zeros = torch.zeros_like(signal)
+    by_state, kept = (zeros if value is None else value.view_as(signal) for value in (by_state, kept))
+    following = adjoint(by_state, kept, counts)
+    through = torch.cat([weight * flat, weight * following.flatten(0, 1)])
+    delta, *of_constants = gradients(both, [current, *raws], through)
+    for raw, value in zip(raws, of_constants, strict=True):
+        add(raw, value)
+    return zeros if delta is None else delta.view_as(signal)
+
+
+def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of ν(t+1) in each stretch, (stretches, batch, *features), from the last stretch to the first.
+
+    Args: by_state: c, as the result. kept: ρ, broadcast against c. counts: w, (stretches, batch).
+    """
+    wide = devices.widest_float(by_state.device)
+    counts = counts[:, :1] if bool((counts == counts[:, :1]).all()) else counts
+    steps, kept = counts.to(wide).view(*counts.shape, *[1] * (by_state.ndim - 2)), kept.to(wide)
+    kept = torch.where((1 - kept).abs() < _LEAST_LEAK, 1 - _LEAST_LEAK, kept)
+    all_kept, leak = kept**steps, 1 - kept
+    summed = (1 - all_kept) / leak
+    mean = summed / steps.clamp(min=1)
+    held = ((1 - mean) / leak).to(by_state.dtype)
+    all_kept, summed, mean = (value.to(by_state.dtype) for value in (all_kept, summed, mean))
+    following, found = torch.zeros_like(by_state[0]), torch.empty_like(by_state)
+    for at in reversed(range(len(by_state))):
+        found[at] = mean[at] * following + held[at] * by_state[at]
+        following = all_kept[at] * following + summed[at] * by_state[at]
+    return found
+
+
+_LEAST_LEAK = 1e-9  # of a state that is kept entirely, where the closed form is 0/0
+
+
+# ── constants of neurons ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def trained_constants(neuron: Neuron) -> Iterator[tuple[str, Parameter]]:
+    """The trained parameters of neurons, `raw_decay` and others."""
+    return ((name, raw) for name, raw in neuron.named_parameters() if raw.requires_grad)
+
+
+def spread(raw: Tensor, features: tuple[int, ...]) -> Tensor:
+    """A number, or one for each group of neurons, as one for each neuron."""
+    if raw.numel() == 1 or len(features) > 1:
+        return raw.expand(features)
+    return raw.flatten().repeat_interleave(features[0] // raw.numel())
+
+
+def gathered(raw: Tensor, values: Tensor) -> Tensor:
+    """Sum numbers for each neuron into the shape of `raw`, the inverse of `spread`."""
+    return values.sum_to_size(raw.shape) if values.ndim > 1 else values.view(raw.numel(), -1).sum(dim=1).view_as(raw)
+
+
+@torch.enable_grad()
+def slopes_of_raw(name: str, raw: Tensor, features: tuple[int, ...]) -> Tensor:
+    """The derivative of a LIF neuron's constant by its raw value, for each neuron."""
+    leaf = raw.detach().requires_grad_()
+    constant = constrain.decay_from_raw(leaf) if name == "raw_decay" else constrain.positive_from_raw(leaf)
+    return spread(torch.autograd.grad(constant.sum(), leaf)[0], features)
+
+
+@contextmanager
+def replaced(neuron: Neuron, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Context in which some parameters of neurons have other values: one for each row and neuron."""
+    kept: dict[str, Any] = {name: neuron._parameters[name] for name in values}
+    try:
+        neuron._parameters.update(values)  # type: ignore[arg-type]
+        yield
+    finally:
+        neuron._parameters.update(kept)
+
+
+@torch.enable_grad()
+def needs_own_states(layer: Layer) -> str:
+    """Return why a neuron's steps cannot be represented by means, by trying one step; "" if they can."""
+    neuron = layer.neuron
+    if len(neuron.state_type._fields) > 1:
+        count = len(neuron.state_type._fields)
+        return f"its neurons pass on {count} states, and this rule goes back through one; choose rule=bptt"
+    shape = neuron.raw_decay.shape if neuron.features is None else (neuron.features,)
+    current = neuron.raw_decay.detach().new_zeros(1, *shape).requires_grad_()
+    state = neuron.init_state(current)[0].detach().requires_grad_()
+    with using(layer, FastSigmoid()):
+        output, (after,) = neuron.step(current, neuron.state_type(state))
+    for value in (after, *([output] if neuron.spiking else [])):
+        if value.requires_grad:
+            for slope in torch.autograd.grad(
+                value.flatten()[0], [current, state], retain_graph=True, allow_unused=True
+            ):
+                if slope is not None and slope.flatten()[1:].any():
+                    return "its neurons act on each other within a step; choose rule=bptt"
+    return ""
