@@ -393,7 +393,6 @@ def learn_layer(
     Returns: g of the layer below, (stretches, batch, *in_shape), or None.
     """
     neuron, means = layer.neuron, sums.means(counts)
-    steps = counts.to(signal.dtype).view(*counts.shape, *[1] * (signal.ndim - 2))
     if neuron.spiking:
         delta = _through_spikes(neuron, means, counts, signal)
     else:
