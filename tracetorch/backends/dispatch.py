@@ -45,7 +45,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
+from tracetorch.backends.arguments import OutputSpec, SlopeSums, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes, limit_of
 
 MOST_PRODUCTS = 1 << 21
@@ -144,6 +144,21 @@ def scan(
         out: takes the outputs.
     """
     _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)
+
+
+def scan_slopes(
+    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
+) -> bool:
+    """As `scan` of "lif" neurons, which also adds up the derivatives of their steps.
+
+    Args: currents, outputs: (time, batch, neurons); membrane, constants: as `scan`.
+    Returns: True; or False, without any effect, where there is no kernel for it.
+    """
+    backend = _numba()
+    if backend is None or membrane.device.type != "cpu" or _backend(membrane) is reference:
+        return False
+    backend.scan_slopes(currents, membrane, constants, outputs, sums)
+    return True
 
 
 def compiled_step(

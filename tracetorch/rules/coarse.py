@@ -21,6 +21,7 @@ With w = 1, A is 1, and this is BPTT again. What is lost otherwise are covarianc
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
@@ -29,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tracetorch import backends, constrain
+from tracetorch import backends
 from tracetorch import device as devices
 from tracetorch.backends import OutputSpec, SynapticInput
 from tracetorch.encode import Stream
@@ -39,7 +40,7 @@ from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
 from tracetorch.nn.network import as_stream, call_with_hooks, chunk_steps
 from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
-from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, surrogate_of, using
+from tracetorch.rules.surrogate import SURROGATES, FastSigmoid, Surrogate, needs_slopes, surrogate_of, using
 
 Spacing = Literal["uniform", "log"]
 
@@ -71,11 +72,15 @@ class Sums:
         self.of: dict[str, Tensor] = {}  # (stretches, batch, …) each
         self.size = 0  # number of stretches
 
+    def get(self, name: str, like: Tensor) -> Tensor:
+        """Return sums to add to, zeros at first. Args: like: the values of a step, (batch, …)."""
+        if name not in self.of:
+            self.of[name] = like.new_zeros(self.size, *like.shape)
+        return self.of[name]
+
     def add(self, name: str, ids: Tensor, values: Tensor) -> None:
         """Add the values of several steps, (time, batch, …). Args: ids: the stretch of each step, (time,)."""
-        if name not in self.of:
-            self.of[name] = values.new_zeros(self.size, *values.shape[1:])
-        self.of[name].index_add_(0, ids, values)
+        self.get(name, values[0]).index_add_(0, ids, values)
 
     def means(self, counts: Tensor) -> dict[str, Tensor]:
         """Args: counts: steps of each stretch, (stretches, batch)."""
@@ -301,8 +306,8 @@ class CoarseBPTT(Rule):
 def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor) -> Tensor:
     """Run a layer over a chunk, (time, batch, *in_shape), and add its factors to the sums of their stretches.
 
-    Factors: the mean input; of spiking neurons the derivatives of each step; of others the mean state before each step,
-    at which `learn_layer` differentiates.
+    Factors: the input; of spiking neurons the derivatives of each step; of others the state before each step, at whose
+    mean `learn_layer` differentiates.
     """
     xs = xs.to(layer._like.dtype)
     layer._check_step(xs[0])
@@ -310,15 +315,42 @@ def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids
     sums.add("input", ids, xs)
     shape = (len(xs), *state.neuron[0].shape)
     currents = backends.currents(layer._synaptic_input(xs, layer._constants_of(state)[1], None)).view(shape)
-    outputs, before = trajectory(neuron, currents, state.neuron)
     state.steps.add_(len(xs))
+    if neuron.kernel == "lif":
+        return run_lif(neuron, currents, state.neuron.membrane, surrogate=surrogate, sums=sums, ids=ids)
+    outputs, before = trajectory(neuron, currents, state.neuron)
     if not neuron.spiking:
         sums.add("before", ids, before)
         return outputs
-    is_plain = neuron.kernel == "lif" and not surrogate.through_reset
-    factors = lif_factors if is_plain else step_factors
     with using(layer, surrogate):
-        for name, value in factors(neuron, currents, before, outputs):
+        for name, value in step_factors(neuron, currents, before):
+            sums.add(name, ids, value)
+    return outputs
+
+
+def run_lif(
+    neuron: Any, currents: Tensor, membrane: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor
+) -> Tensor:
+    """Run LIF neurons, and add up what `backends.SlopeSums` names. Returns: spikes."""
+    trained = {"slope": True, "slope_before": neuron.raw_decay.requires_grad, "before": neuron.raw_decay.requires_grad}
+    trained |= dict.fromkeys(("slope_raised", "spikes"), neuron.raw_threshold.requires_grad)
+    into: Any = {name: sums.get(name, currents[0]).flatten(2) if wanted else None for name, wanted in trained.items()}
+    outputs, constants, start = torch.empty_like(currents), flat_constants(neuron, membrane), membrane.clone()
+    kind = next((name for name, kind in SURROGATES.items() if kind is type(surrogate)), None)
+    if kind is not None:
+        derivative = kind, float(getattr(surrogate, fields(surrogate)[1].name))
+        flat = currents.flatten(2), membrane.flatten(1), constants, outputs.flatten(2)
+        if backends.scan_slopes(*flat, backends.SlopeSums(derivative, ids, **into)):
+            return outputs
+    scan("lif", currents, membrane, constants, outputs)
+    decay, threshold = neuron.decay, neuron.threshold
+    after = scan("li", currents - threshold * outputs, start.clone(), constants[:1], torch.empty_like(currents))
+    before = torch.cat([start[None], after[:-1]])
+    raised = decay * before + currents
+    slope = surrogate.derivative((raised - threshold) / threshold)
+    made = {"slope": slope, "slope_before": slope * before, "before": before, "slope_raised": slope * raised}
+    for name, value in (made | {"spikes": outputs}).items():
+        if trained[name]:
             sums.add(name, ids, value)
     return outputs
 
@@ -326,51 +358,36 @@ def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids
 def trajectory(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Tensor, Tensor]:
     """Run neurons over a chunk of currents. Returns: outputs, and the state before each step; `state` is updated."""
     start, outputs = state[0].clone(), torch.empty_like(currents)
-    if not neuron.kernel:
-        before = torch.empty_like(currents)
-        for step, current in enumerate(currents):
-            before[step] = state[0]
-            outputs[step], after = neuron.step(current, state)
-            state[0].copy_(after[0])
-        return outputs, before
-    shape, constants = start.shape[1:], neuron.constants
-    if len(shape) > 1:
-        constants = tuple(value.expand(shape).flatten() if value.ndim else value for value in constants)
-
-    def scan(kernel: str, currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], into: Tensor) -> None:
-        synaptic = SynapticInput(currents.flatten(2), None, None, currents.dtype)
-        backends.scan(kernel, synaptic, membrane.flatten(1), constants, OutputSpec(outputs=into.flatten(2)))
-
-    if neuron.kernel == "lif":
-        scan("lif", currents, state[0], constants, outputs)
-        currents = currents - neuron.constant("threshold") * outputs
-    after = torch.empty_like(currents)
-    scan("li", currents, start.clone() if neuron.kernel == "lif" else state[0], constants[:1], after)
-    if neuron.kernel != "lif":
-        outputs = torch.softmax(after, dim=-1) if neuron.kernel == "lis" else after
-    return outputs, torch.cat([start[None], after[:-1]])
+    if neuron.kernel:  # "li" or "lis"
+        scan("li", currents, state[0], flat_constants(neuron, start)[:1], outputs)
+        before = torch.cat([start[None], outputs[:-1]])
+        return torch.softmax(outputs, dim=-1) if neuron.kernel == "lis" else outputs, before
+    before = torch.empty_like(currents)
+    for step, current in enumerate(currents):
+        before[step] = state[0]
+        outputs[step], after = neuron.step(current, state)
+        state[0].copy_(after[0])
+    return outputs, before
 
 
-def lif_factors(neuron: Any, currents: Tensor, before: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield the derivatives of each LIF step, as `step_factors`, without those that `learn_layer` knows."""
-    decay, threshold = neuron.decay, neuron.threshold
-    raised = decay * before + currents
-    slope = neuron.surrogate.derivative(raised / threshold - 1) / threshold
-    yield "output/current", slope
-    for name, raw in trained_constants(neuron):
-        own = slopes_of_raw(name, raw, before.shape[2:])
-        if name == "raw_decay":
-            yield f"output/{name}", slope * before * own
-            yield f"state/{name}", before * own
-        else:
-            yield f"output/{name}", slope * raised * (-own / threshold)
-            yield f"state/{name}", spikes * -own
+def scan(kernel: str, currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    """Run a compiled neuron. Args: membrane: updated. Returns: outputs."""
+    synaptic = SynapticInput(currents.flatten(2), None, None, currents.dtype)
+    backends.scan(kernel, synaptic, membrane.flatten(1), constants, OutputSpec(outputs=outputs.flatten(2)))
+    return outputs
+
+
+def flat_constants(neuron: Neuron, membrane: Tensor) -> tuple[Tensor, ...]:
+    """The constants of a compiled neuron, each a number or one for each neuron."""
+    shape = membrane.shape[1:]
+    if len(shape) == 1:
+        return neuron.constants
+    return tuple(value.expand(shape).flatten() if value.ndim else value for value in neuron.constants)
 
 
 @torch.enable_grad()
-def step_factors(neuron: Neuron, currents: Tensor, before: Tensor, outputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+def step_factors(neuron: Neuron, currents: Tensor, before: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield d output and d next state of each step, by current, state and trained constants, (time, batch, …) each."""
-    del outputs
     constants = {name: spread(raw.detach(), currents.shape[2:]) for name, raw in trained_constants(neuron)}
     sources = {"current": currents, "membrane": before} | constants
     sources = {
@@ -381,8 +398,7 @@ def step_factors(neuron: Neuron, currents: Tensor, before: Tensor, outputs: Tens
     for prefix, value in (("output", output), ("state", state[0])):
         found = torch.autograd.grad(value.sum(), list(sources.values()), retain_graph=True, allow_unused=True)
         for name, slope in zip(sources, found, strict=True):
-            if slope is not None:
-                yield f"{prefix}/{name}", slope.view_as(currents)
+            yield f"{prefix}/{name}", torch.zeros_like(currents) if slope is None else slope.view_as(currents)
 
 
 def learn_layer(
@@ -393,8 +409,10 @@ def learn_layer(
     Returns: g of the layer below, (stretches, batch, *in_shape), or None.
     """
     neuron, means = layer.neuron, sums.means(counts)
-    if neuron.spiking:
-        delta = _through_spikes(neuron, means, counts, signal)
+    if neuron.kernel == "lif":
+        delta = _through_lif(neuron, means, counts, signal, through_reset=surrogate.through_reset)
+    elif neuron.spiking:
+        delta = _through_steps(neuron, means, counts, signal)
     else:
         delta = _through_levels(layer, means, counts, signal, surrogate=surrogate, at=at)
     average, weights = means["input"].flatten(0, 1), [raw for raw in layer.connection.parameters() if raw.requires_grad]
@@ -415,17 +433,42 @@ def learn_layer(
     return below / as_factor(counts.clamp(min=1), below)
 
 
-def _through_spikes(neuron: Neuron, factors: dict[str, Tensor], counts: Tensor, signal: Tensor) -> Tensor:
-    """Add the gradients of a spiking neuron's constants. Returns: λ, summed over the steps of each stretch."""
+def _through_lif(
+    neuron: Any, means: dict[str, Tensor], counts: Tensor, signal: Tensor, *, through_reset: bool
+) -> Tensor:
+    """Add the gradients of decays and thresholds of LIF neurons. Returns: λ, summed over the steps of each stretch."""
     steps = as_factor(counts, signal)
-    slope, decay = factors["output/current"], neuron.decay
-    by_state = factors.get("output/membrane", decay * slope) * signal
-    following = adjoint(by_state, factors.get("state/membrane", decay), counts)
+    with torch.enable_grad():
+        constants = neuron.decay, neuron.threshold
+    decay, threshold = (value.detach() for value in constants)
+    slope = means["slope"] / threshold
+    kept = 1 - means["slope"] if through_reset else 1
+    following = adjoint(decay * slope * signal, decay * kept, counts)
+    by_constants = [torch.zeros_like(value) for value in constants]
+    if "before" in means:
+        own = means["before"] - means["slope_before"] if through_reset else means["before"]
+        found = means["slope_before"] / threshold * signal + own * following
+        by_constants[0] = (steps * found).sum_to_size(decay.shape)
+    if "spikes" in means:
+        raised = means["slope_raised"] / threshold
+        own = raised - means["spikes"] if through_reset else -means["spikes"]
+        by_constants[1] = (steps * (own * following - raised / threshold * signal)).sum_to_size(threshold.shape)
+    if raws := [raw for _, raw in trained_constants(neuron)]:
+        with torch.enable_grad():
+            total = torch.stack([(a * b).sum() for a, b in zip(constants, by_constants, strict=True)]).sum()
+        for raw, value in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
+            add(raw, value)
+    return steps * (slope * signal + kept * following)
+
+
+def _through_steps(neuron: Neuron, factors: dict[str, Tensor], counts: Tensor, signal: Tensor) -> Tensor:
+    """As `_through_lif`, for other spiking neurons."""
+    steps = as_factor(counts, signal)
+    following = adjoint(factors["output/membrane"] * signal, factors["state/membrane"], counts)
     for name, raw in trained_constants(neuron):
-        if f"output/{name}" in factors or f"state/{name}" in factors:
-            found = factors.get(f"output/{name}", 0) * signal + factors.get(f"state/{name}", 0) * following
-            add(raw, gathered(raw, (steps * found).sum(dim=(0, 1))))
-    return steps * (slope * signal + factors.get("state/current", 1) * following)
+        found = factors[f"output/{name}"] * signal + factors[f"state/{name}"] * following
+        add(raw, gathered(raw, (steps * found).sum(dim=(0, 1))))
+    return steps * (factors["output/current"] * signal + factors["state/current"] * following)
 
 
 def _through_levels(
@@ -494,14 +537,6 @@ def spread(raw: Tensor, features: tuple[int, ...]) -> Tensor:
 def gathered(raw: Tensor, values: Tensor) -> Tensor:
     """Sum numbers for each neuron into the shape of `raw`, the inverse of `spread`."""
     return values.sum_to_size(raw.shape) if values.ndim > 1 else values.view(raw.numel(), -1).sum(dim=1).view_as(raw)
-
-
-@torch.enable_grad()
-def slopes_of_raw(name: str, raw: Tensor, features: tuple[int, ...]) -> Tensor:
-    """The derivative of a LIF neuron's constant by its raw value, for each neuron."""
-    leaf = raw.detach().requires_grad_()
-    constant = constrain.decay_from_raw(leaf) if name == "raw_decay" else constrain.positive_from_raw(leaf)
-    return spread(torch.autograd.grad(constant.sum(), leaf)[0], features)
 
 
 @contextmanager

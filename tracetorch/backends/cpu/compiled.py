@@ -18,6 +18,9 @@ from tracetorch.backends.cpu.cache import compiled
 LIF, LI, LIS = 0, 1, 2
 KINDS = {"lif": LIF, "li": LI, "lis": LIS}
 
+FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
+DERIVATIVES = {"fast_sigmoid": FAST_SIGMOID, "arctan": ARCTAN, "triangle": TRIANGLE}
+
 COLUMNS = 256
 """Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which fits a core's cache."""
 
@@ -72,6 +75,20 @@ class ReadoutArrays(NamedTuple):
     out: OutputArrays
 
 
+class SlopeArrays(NamedTuple):
+    """A `SlopeSums`; unused arrays are empty."""
+
+    derivative: int  # FAST_SIGMOID, ARCTAN or TRIANGLE
+    scale: float  # of its argument, in the dtype of the sums; and its height
+    height: float
+    stretch: np.ndarray  # (time,)
+    slope: np.ndarray  # (stretches, batch, neurons), as the following
+    slope_before: np.ndarray
+    before: np.ndarray
+    slope_raised: np.ndarray
+    spikes: np.ndarray
+
+
 # ── kernels: each processes samples first … last − 1, or all ──────────────────────────────────────────────────────────
 
 
@@ -113,6 +130,47 @@ def scan_currents(first, last, currents, neurons, out, readout):
     for sample in range(first, last):
         fired += run_through(neurons, currents, sample, sample, out, readout)
     return fired
+
+
+@compiled
+def scan_slopes(first, last, currents, neurons, outputs, slopes):
+    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps."""
+    _, membrane, decay, threshold = neurons
+    derivative, scale, height, stretch, slope_sum, slope_before, before_sum, slope_raised, spikes = slopes
+    count, one = membrane.shape[1], height / height
+    per_threshold, slope = one / threshold, np.empty(count, currents.dtype)
+    before, raised = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
+    for sample in range(first, last):
+        for step in range(currents.shape[0]):
+            at = stretch[step]
+            for neuron in range(count):
+                before[neuron] = membrane[sample, neuron]
+                raised[neuron] = decay[neuron] * before[neuron] + currents[step, sample, neuron]
+                fires = raised[neuron] > threshold[neuron]
+                outputs[step, sample, neuron] = fires
+                membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
+            if derivative == FAST_SIGMOID:
+                for neuron in range(count):
+                    flat = one + scale * abs(raised[neuron] * per_threshold[neuron] - one)
+                    slope[neuron] = height / (flat * flat)
+            elif derivative == ARCTAN:
+                for neuron in range(count):
+                    x = scale * (raised[neuron] * per_threshold[neuron] - one)
+                    slope[neuron] = height / (one + x * x)
+            else:
+                for neuron in range(count):
+                    distance = scale * abs(raised[neuron] * per_threshold[neuron] - one)
+                    slope[neuron] = height * max(one - distance, one - one)
+            for neuron in range(count):
+                slope_sum[at, sample, neuron] += slope[neuron]
+            if slope_before.shape[0]:
+                for neuron in range(count):
+                    slope_before[at, sample, neuron] += slope[neuron] * before[neuron]
+                    before_sum[at, sample, neuron] += before[neuron]
+            if slope_raised.shape[0]:
+                for neuron in range(count):
+                    slope_raised[at, sample, neuron] += slope[neuron] * raised[neuron]
+                    spikes[at, sample, neuron] += outputs[step, sample, neuron]
 
 
 @compiled

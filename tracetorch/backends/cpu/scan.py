@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference, rng
-from tracetorch.backends.arguments import FusedReadout, OutputSpec, SynapticInput, TraceBuffers
+from tracetorch.backends.arguments import FusedReadout, OutputSpec, SlopeSums, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.compiled import (
+    DERIVATIVES,
     KINDS,
     LazySpikeArrays,
     NeuronArrays,
     OutputArrays,
     ReadoutArrays,
+    SlopeArrays,
     TraceArrays,
 )
 from tracetorch.backends.cpu.threads import parallel_for
@@ -142,6 +144,23 @@ def scan_neurons(
     arrays = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
     fired = scan_layer(synaptic, *arrays)
     out.fired = fired if neuron == "lif" else None
+
+
+def scan_slopes(
+    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
+) -> None:
+    """See `dispatch.scan_slopes`."""
+    (name, parameter), stretch, *several = sums
+    scale, height = {
+        "fast_sigmoid": (parameter, 1.0),
+        "arctan": (math.pi / 2 * parameter, parameter / 2),
+        "triangle": (1.0, parameter),
+    }[name]
+    empty, number = empty_arrays(membrane.dtype)[0], membrane.numpy().dtype.type
+    arrays = [empty if value is None else value.numpy() for value in several]
+    slopes = SlopeArrays(DERIVATIVES[name], number(scale), number(height), stretch.numpy(), *arrays)
+    neurons = neurons_of("lif", membrane, constants)
+    parallel_for(compiled.scan_slopes, len(membrane), currents.numel(), currents.contiguous(), neurons, outputs, slopes)
 
 
 def scan_layer(synaptic: SynapticInput, *arrays: NamedTuple) -> int:
