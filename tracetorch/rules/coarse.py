@@ -36,11 +36,16 @@ from tracetorch.backends import OutputSpec, SynapticInput
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Layer, Neuron, Sequential
+from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
 from tracetorch.nn.network import as_stream, call_with_hooks, chunk_steps
 from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
+from tracetorch.rules.stepwise import add_gradient
 from tracetorch.rules.surrogate import SURROGATES, FastSigmoid, Surrogate, needs_slopes, surrogate_of, using
+
+_PARTS = 8
+"""Parts of a chunk of `Sequential.run`, so that a layer's currents and outputs stay in cache, too."""
 
 Spacing = Literal["uniform", "log"]
 
@@ -82,9 +87,9 @@ class Sums:
         """Add the values of several steps, (time, batch, …). Args: ids: the stretch of each step, (time,)."""
         self.get(name, values[0]).index_add_(0, ids, values)
 
-    def means(self, counts: Tensor) -> dict[str, Tensor]:
+    def mean(self, name: str, counts: Tensor) -> Tensor:
         """Args: counts: steps of each stretch, (stretches, batch)."""
-        return {name: value / as_factor(counts.clamp(min=1), value) for name, value in self.of.items()}
+        return self.of[name] / as_factor(counts.clamp(min=1), self.of[name])
 
 
 def as_factor(counts: Tensor, like: Tensor) -> Tensor:
@@ -181,7 +186,7 @@ class CoarseBPTT(Rule):
         outputs = [like.new_empty(0, batch, *shape)]
         total = torch.zeros(batch, *shape, dtype=devices.widest_float(like.device), device=like.device)
         start = 0
-        for part in stream.chunks(chunk_steps(net.chain, batch)):
+        for part in stream.chunks(max(1, chunk_steps(net.chain, batch) // _PARTS)):
             ids = self._stretch_of(range(start, start + len(part)))
             values = call_with_hooks(net, partial(self._run_layers, ids=ids), part)
             start += len(part)
@@ -408,90 +413,97 @@ def learn_layer(
 
     Returns: g of the layer below, (stretches, batch, *in_shape), or None.
     """
-    neuron, means = layer.neuron, sums.means(counts)
+    neuron, connection, average = layer.neuron, layer.connection, sums.mean("input", counts).flatten(0, 1)
     if neuron.kernel == "lif":
-        delta = _through_lif(neuron, means, counts, signal, through_reset=surrogate.through_reset)
+        delta = _through_lif(neuron, sums, counts, signal, through_reset=surrogate.through_reset)
     elif neuron.spiking:
-        delta = _through_steps(neuron, means, counts, signal)
+        delta = _through_steps(neuron, sums, counts, signal)
     else:
-        delta = _through_levels(layer, means, counts, signal, surrogate=surrogate, at=at)
-    average, weights = means["input"].flatten(0, 1), [raw for raw in layer.connection.parameters() if raw.requires_grad]
-    sources = [*weights, *([average.requires_grad_()] if return_input_grad else [])]
-    if not sources:
+        with torch.enable_grad(), using(layer, surrogate):
+            delta = _through_levels(neuron, connection(average), sums, counts, signal, at=at)
+    delta = delta.flatten(0, 1)
+    if is_dense(connection) and is_plain(connection):
+        add_gradient(layer, "weight", delta.t() @ average if layer.weight.requires_grad else None)
+        add_gradient(layer, "bias", delta.sum(dim=0))
+        below = delta @ layer.weight if return_input_grad else None
+    else:
+        weights = [raw for raw in connection.parameters() if raw.requires_grad]
+        sources = [*weights, *([average.requires_grad_()] if return_input_grad else [])]
+        with torch.enable_grad():
+            current = connection(average)
+        # Retained, because later backward passes need the graph of a weight that is computed from other parameters.
+        found = gradients(current, sources, delta, retain_graph=True) if sources else ()
+        for parameter, gradient in zip(weights, found, strict=False):
+            add(parameter, gradient)
+        below = found[-1] if return_input_grad else None
+    if below is None:
         return None
-    with torch.enable_grad():
-        current = layer.connection(average)
-    # Retained, because later backward passes need the graph of a weight that is computed from other parameters.
-    found = gradients(current, sources, delta.flatten(0, 1), retain_graph=True)
-    for parameter, gradient in zip(weights, found, strict=False):
-        add(parameter, gradient)
-    if not return_input_grad:
-        return None
-    below = found[-1]
-    assert below is not None
     below = below.view(*counts.shape, *average.shape[1:])
     return below / as_factor(counts.clamp(min=1), below)
 
 
-def _through_lif(
-    neuron: Any, means: dict[str, Tensor], counts: Tensor, signal: Tensor, *, through_reset: bool
-) -> Tensor:
+def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, through_reset: bool) -> Tensor:
     """Add the gradients of decays and thresholds of LIF neurons. Returns: λ, summed over the steps of each stretch."""
-    steps = as_factor(counts, signal)
+    of, steps = sums.of, as_factor(counts, signal)
+    per_step = 1 / steps.clamp(min=1)
     with torch.enable_grad():
         constants = neuron.decay, neuron.threshold
     decay, threshold = (value.detach() for value in constants)
-    slope = means["slope"] / threshold
-    kept = 1 - means["slope"] if through_reset else 1
-    following = adjoint(decay * slope * signal, decay * kept, counts)
+    by_spikes, kept = of["slope"] * signal, 1 - of["slope"] * per_step if through_reset else 1
+    following = adjoint(by_spikes * (per_step * (decay / threshold)), decay * kept, counts)
     by_constants = [torch.zeros_like(value) for value in constants]
-    if "before" in means:
-        own = means["before"] - means["slope_before"] if through_reset else means["before"]
-        found = means["slope_before"] / threshold * signal + own * following
-        by_constants[0] = (steps * found).sum_to_size(decay.shape)
-    if "spikes" in means:
-        raised = means["slope_raised"] / threshold
-        own = raised - means["spikes"] if through_reset else -means["spikes"]
-        by_constants[1] = (steps * (own * following - raised / threshold * signal)).sum_to_size(threshold.shape)
+    if "before" in of:
+        own = of["before"] - of["slope_before"] if through_reset else of["before"]
+        by_constants[0] = by_neuron(of["slope_before"], signal) / threshold + by_neuron(own, following)
+    if "spikes" in of:
+        own = of["slope_raised"] / threshold - of["spikes"] if through_reset else -of["spikes"]
+        by_constants[1] = by_neuron(own, following) - by_neuron(of["slope_raised"], signal) / threshold.square()
     if raws := [raw for _, raw in trained_constants(neuron)]:
         with torch.enable_grad():
             total = torch.stack([(a * b).sum() for a, b in zip(constants, by_constants, strict=True)]).sum()
         for raw, value in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
             add(raw, value)
-    return steps * (slope * signal + kept * following)
+    return torch.addcmul(by_spikes / threshold, steps * kept, following)
 
 
-def _through_steps(neuron: Neuron, factors: dict[str, Tensor], counts: Tensor, signal: Tensor) -> Tensor:
+def by_neuron(left: Tensor, right: Tensor) -> Tensor:
+    """Sum of products over stretches and batch."""
+    return (left * right).sum(dim=(0, 1))
+
+
+def _through_steps(neuron: Neuron, sums: Sums, counts: Tensor, signal: Tensor) -> Tensor:
     """As `_through_lif`, for other spiking neurons."""
-    steps = as_factor(counts, signal)
-    following = adjoint(factors["output/membrane"] * signal, factors["state/membrane"], counts)
+    of = sums.of
+    by_state, kept = (sums.mean(name, counts) for name in ("output/membrane", "state/membrane"))
+    following = adjoint(by_state * signal, kept, counts)
     for name, raw in trained_constants(neuron):
-        found = factors[f"output/{name}"] * signal + factors[f"state/{name}"] * following
-        add(raw, gathered(raw, (steps * found).sum(dim=(0, 1))))
-    return steps * (factors["output/current"] * signal + factors["state/current"] * following)
+        found = by_neuron(of[f"output/{name}"], signal) + by_neuron(of[f"state/{name}"], following)
+        add(raw, gathered(raw, found))
+    return of["output/current"] * signal + of["state/current"] * following
 
 
-def _through_levels(
-    layer: Layer, means: dict[str, Tensor], counts: Tensor, signal: Tensor, *, surrogate: Surrogate, at: At
-) -> Tensor:
-    """As `_through_spikes`, for neurons with smooth steps: they are differentiated at their mean current and state."""
-    neuron, raws = layer.neuron, [raw for _, raw in trained_constants(layer.neuron)]
-    current = layer.connection(means["input"].flatten(0, 1)).detach().requires_grad_()
-    before = means["before"].flatten(0, 1).requires_grad_()
-    with torch.enable_grad(), using(layer, surrogate):
-        output, (after,) = neuron.step(current, neuron.state_type(before))
-        output = after if at == "logits" else output
-        both = torch.cat([output, after])
-    flat, weight = signal.flatten(0, 1), as_factor(counts, signal).flatten(0, 1)
-    (by_state,) = gradients(output, [before], flat, retain_graph=True)
-    (kept,) = gradients(after, [before], torch.ones_like(after), retain_graph=True)
-    zeros = torch.zeros_like(signal)
-    by_state, kept = (zeros if value is None else value.view_as(signal) for value in (by_state, kept))
-    following = adjoint(by_state, kept, counts)
-    through = torch.cat([weight * flat, weight * following.flatten(0, 1)])
-    delta, *of_constants = gradients(both, [current, *raws], through)
-    for raw, value in zip(raws, of_constants, strict=True):
-        add(raw, value)
+def _through_levels(neuron: Neuron, current: Tensor, sums: Sums, counts: Tensor, signal: Tensor, *, at: At) -> Tensor:
+    """As `_through_lif`, for neurons with smooth steps: they are differentiated at their mean current and state.
+
+    Args: current: mean, (stretches × batch, *features).
+    """
+    raws = [raw for _, raw in trained_constants(neuron)]
+    current, before = current.detach().requires_grad_(), sums.mean("before", counts).flatten(0, 1).requires_grad_()
+    output, (after,) = neuron.step(current, neuron.state_type(before))
+    output = after if at == "logits" else output
+    both = torch.cat([output, after])
+    with torch.no_grad():
+        steps, zeros = as_factor(counts, signal), torch.zeros_like(signal)
+        by_state, kept = (
+            gradients(value, [before], cotangent, retain_graph=True)[0]
+            for value, cotangent in ((output, signal.flatten(0, 1)), (after, torch.ones_like(after)))
+        )
+        by_state, kept = (zeros if value is None else value.view_as(signal) for value in (by_state, kept))
+        following = adjoint(by_state, kept, counts)
+        through = torch.cat([(steps * signal).flatten(0, 1), (steps * following).flatten(0, 1)])
+        delta, *of_constants = gradients(both, [current, *raws], through)
+        for raw, value in zip(raws, of_constants, strict=True):
+            add(raw, value)
     return zeros if delta is None else delta.view_as(signal)
 
 
@@ -511,8 +523,9 @@ def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
     all_kept, summed, mean = (value.to(by_state.dtype) for value in (all_kept, summed, mean))
     following, found = torch.zeros_like(by_state[0]), torch.empty_like(by_state)
     for at in reversed(range(len(by_state))):
-        found[at] = mean[at] * following + held[at] * by_state[at]
-        following = all_kept[at] * following + summed[at] * by_state[at]
+        torch.mul(mean[at], following, out=found[at])
+        found[at].addcmul_(held[at], by_state[at])
+        following = torch.addcmul(all_kept[at] * following, summed[at], by_state[at])
     return found
 
 

@@ -142,7 +142,7 @@ def scan_slopes(first, last, currents, neurons, outputs, slopes):
     before, raised = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
     for sample in range(first, last):
         for step in range(currents.shape[0]):
-            at = stretch[step]
+            at = uint64(stretch[step])  # unsigned, so that the loops are vectorised
             for neuron in range(count):
                 before[neuron] = membrane[sample, neuron]
                 raised[neuron] = decay[neuron] * before[neuron] + currents[step, sample, neuron]
