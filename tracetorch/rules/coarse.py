@@ -42,7 +42,7 @@ from tracetorch.nn.network import as_stream, call_with_hooks, chunk_steps
 from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
 from tracetorch.rules.stepwise import add_gradient
-from tracetorch.rules.surrogate import SURROGATES, FastSigmoid, Surrogate, needs_slopes, surrogate_of, using
+from tracetorch.rules.surrogate import SURROGATES, FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
 
 _PARTS = 8
 """Parts of a chunk of `Sequential.run`, so that a layer's currents and outputs stay in cache, too."""
@@ -323,11 +323,11 @@ def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids
     state.steps.add_(len(xs))
     if neuron.kernel == "lif":
         return run_lif(neuron, currents, state.neuron.membrane, surrogate=surrogate, sums=sums, ids=ids)
-    outputs, before = trajectory(neuron, currents, state.neuron)
-    if not neuron.spiking:
-        sums.add("before", ids, before)
-        return outputs
     with using(layer, surrogate):
+        outputs, before = trajectory(neuron, currents, state.neuron)
+        if not neuron.spiking:
+            sums.add("before", ids, before)
+            return outputs
         for name, value in step_factors(neuron, currents, before):
             sums.add(name, ids, value)
     return outputs
@@ -413,7 +413,9 @@ def learn_layer(
 
     Returns: g of the layer below, (stretches, batch, *in_shape), or None.
     """
+    assert layer.live_state is not None
     neuron, connection, average = layer.neuron, layer.connection, sums.mean("input", counts).flatten(0, 1)
+    signal = signal.reshape(*counts.shape, *layer.live_state.neuron[0].shape[1:])  # the layer above may flatten it
     if neuron.kernel == "lif":
         delta = _through_lif(neuron, sums, counts, signal, through_reset=surrogate.through_reset)
     elif neuron.spiking:
@@ -438,7 +440,7 @@ def learn_layer(
         below = found[-1] if return_input_grad else None
     if below is None:
         return None
-    below = below.view(*counts.shape, *average.shape[1:])
+    below = below.reshape(*counts.shape, *average.shape[1:])
     return below / as_factor(counts.clamp(min=1), below)
 
 
@@ -570,8 +572,7 @@ def needs_own_states(layer: Layer) -> str:
     if len(neuron.state_type._fields) > 1:
         count = len(neuron.state_type._fields)
         return f"its neurons pass on {count} states, and this rule goes back through one; choose rule=bptt"
-    shape = neuron.raw_decay.shape if neuron.features is None else (neuron.features,)
-    current = neuron.raw_decay.detach().new_zeros(1, *shape).requires_grad_()
+    current = neuron.raw_decay.detach().new_zeros(1, *shape_of(neuron)).requires_grad_()
     state = neuron.init_state(current)[0].detach().requires_grad_()
     with using(layer, FastSigmoid()):
         output, (after,) = neuron.step(current, neuron.state_type(state))
