@@ -126,6 +126,7 @@ class CoarseBPTT(Rule):
     """
 
     takes_logits = True
+    online_option = "rule.spacing=log or "
 
     def __init__(
         self,
