@@ -251,6 +251,25 @@ def test_a_masked_reset_forgets_the_stretches_of_its_samples(spacing):
     assert all(value.isfinite().all() for value in gradients(rule.net).values())
 
 
+def test_uniform_stretches_stay_short_if_samples_are_reset_in_turn():
+    """Episodes of different lengths: the stretches begin with the oldest of the present ones."""
+    rule = CoarseBPTT(made("plain"), stretches=4)
+    for number in range(30):
+        rule.forward(spikes(4, seed=number), reduce="mean")
+        rule.reset(torch.arange(BATCH) == number % BATCH)
+    for number in (30, 31):
+        rule.forward(spikes(4, seed=number), reduce="mean")
+    assert rule._unit == 4 and rule._stop == 16
+    signal = normal(BATCH, OUT) * (torch.arange(BATCH) == 2)[:, None]
+    rule.backward(signal)
+    alone = CoarseBPTT(made("plain"), stretches=2)
+    both = torch.cat([spikes(4, seed=number) for number in (30, 31)])
+    assert_close(gradients(rule.net), learned(alone, 4, 4, xs=both, signal=signal))
+    with pytest.raises(RuntimeError, match="nothing was run since"):
+        rule.reset(torch.ones(BATCH, dtype=torch.bool))
+        rule.backward(normal(BATCH, OUT))
+
+
 @pytest.mark.parametrize("spacing", ["uniform", "log"])
 def test_saved_stretches_go_on_to_the_bit_and_stay_as_they_are(spacing):
     rule, found = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=3, spacing=spacing), []

@@ -26,6 +26,7 @@ Neurons of a chunk:
     with a kernel  CPU     `cpu.scan`, which goes through a narrow readout as well: `fuses_readout`
     with a kernel  CUDA    `cuda`; `reference` for a softmax of more than 4096 neurons
     with a kernel  other   `reference`
+    "lif", slopes  CPU     `scan_slopes`, for a surrogate of the library; else `rules.coarse` scans twice
     without        any     `Neuron.step` in torch, one step after another
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as

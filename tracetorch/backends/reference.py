@@ -8,6 +8,8 @@ Compiled code repeats these definitions, in `cpu/compiled.py` and `cuda.py`; tes
     LIF, reset by subtraction       `functional.lif_step`              compiled.run, cuda.scan_kernel     test_scans
     LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
     where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
+    slopes of LIF steps, in sums    `rules.coarse.run_lif`,            compiled.scan_slopes              test_coarse
+                                    `rules.surrogate`
     currents                        `weigh`                            compiled.gather, step_layer        test_one_step
     currents of a fused readout     `weigh`                            compiled._weigh                test_scans
     traces, and traces of traces    `functional.trace_step`,           compiled.add_events, add_step,     test_scans,

@@ -18,7 +18,7 @@ means. With c = ∂output/∂m·g, ρ = ∂m'/∂m and ν⁺ from the later stre
 With w = 1, A is 1, and this is BPTT again. What is lost otherwise are covariances within a stretch.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -59,8 +59,7 @@ def cut(steps: int, most: int, spacing: Spacing, unit: int = 1) -> list[int]:
     The stretches of more steps are these, and single steps, with some neighbours merged.
     """
     if spacing == "uniform":
-        while unit * most < steps:
-            unit *= 2
+        unit = unit_of(steps, most, unit)
         return [unit] * (steps // unit) + [steps % unit] * (steps % unit > 0)
     counts = []
     while steps:  # of this length; beyond `most`, the two oldest merge into one of the next
@@ -68,6 +67,13 @@ def cut(steps: int, most: int, spacing: Spacing, unit: int = 1) -> list[int]:
         counts.append(steps - 2 * merged)
         steps = merged
     return [1 << level for level in reversed(range(len(counts))) for _ in range(counts[level])]
+
+
+def unit_of(steps: int, most: int, unit: int = 1) -> int:
+    """Return the length of uniform stretches: `unit` times the smallest power of 2 with which `most` are enough."""
+    while unit * most < steps:
+        unit *= 2
+    return unit
 
 
 class Sums:
@@ -146,6 +152,7 @@ class CoarseBPTT(Rule):
         self.surrogate = surrogate_of(surrogate, through_reset=through_reset)
         self.is_online = spacing == "log"  # with equal lengths, those of an endless stream would only grow
         self._starts, self._stop = list[int](), 0  # first step of each stretch, and the number of all steps
+        self._unit = 1  # length of uniform stretches
         self._counts: Tensor | None = None  # steps of each stretch since the sample's last reset, (stretches, batch)
         self._sums = [Sums() for _ in net]
         self._signal: Signal | None = None
@@ -159,11 +166,13 @@ class CoarseBPTT(Rule):
         if mask is None:
             self._forget()
             return
-        for value in (
-            *([] if self._counts is None else [self._counts]),
-            *(v for sums in self._sums for v in sums.of.values()),
-        ):
+        self._signal = None
+        if self._counts is None:
+            return
+        for value in (self._counts, *(value for sums in self._sums for value in sums.of.values())):
             value[:, mask] = 0
+        if self.spacing == "uniform":
+            self._drop_empty()
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` the stretches are forgotten."""
@@ -258,14 +267,14 @@ class CoarseBPTT(Rule):
         """Return the sums of the stretches, for a checkpoint right after a learning moment."""
         sums = [{name: value.clone() for name, value in layer.of.items()} for layer in self._sums]
         counts = None if self._counts is None else self._counts.clone()
-        return {"starts": list(self._starts), "stop": self._stop, "counts": counts, "sums": sums}
+        return {"starts": list(self._starts), "stop": self._stop, "unit": self._unit, "counts": counts, "sums": sums}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         self._forget()
         if not state or state["counts"] is None:
             return
-        self._starts, self._stop = list(state["starts"]), state["stop"]
+        self._starts, self._stop, self._unit = list(state["starts"]), state["stop"], state["unit"]
         self._counts = state["counts"].to(self.net[0]._like.device, copy=True)
         for layer, own, sums in zip(self.net, self._sums, state["sums"], strict=True):
             own.of = {name: value.to(layer._like, copy=True) for name, value in sums.items()}
@@ -273,13 +282,28 @@ class CoarseBPTT(Rule):
     # ── stretches ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _forget(self) -> None:
-        self._starts, self._stop, self._counts, self._signal = [], 0, None, None
+        self._starts, self._stop, self._unit, self._counts, self._signal = [], 0, 1, None, None
         self._sums = [Sums() for _ in self.net]
+
+    def _drop_empty(self) -> None:
+        """Drop the oldest uniform stretches if all samples were reset since, so that the others can stay short."""
+        assert self._counts is not None
+        used = self._counts.any(dim=1).nonzero()
+        if not len(used):
+            self._forget()
+            return
+        shift = self._starts[int(used[0])] // self._unit * self._unit
+        dropped = bisect_left(self._starts, shift)
+        self._starts, self._stop = [start - shift for start in self._starts[dropped:]], self._stop - shift
+        self._counts = self._counts[dropped:]
+        for sums in self._sums:
+            sums.of, sums.size = {name: value[dropped:] for name, value in sums.of.items()}, sums.size - dropped
 
     def _extend(self, steps: int, counted: int, batch: int) -> None:
         """Make room for further steps, of which the last ones count: merge stretches, and add new ones."""
         stop, before = self._stop + steps, self._starts
-        starts = {0, *accumulate(cut(stop, self.stretches, self.spacing)[:-1]), stop - counted}
+        self._unit = unit_of(stop, self.stretches, self._unit)
+        starts = {0, *accumulate(cut(stop, self.stretches, self.spacing, self._unit)[:-1]), stop - counted}
         self._starts, self._stop = sorted(starts), stop
         device = self.net[0]._like.device
         merged_into = torch.tensor([bisect_right(self._starts, start) - 1 for start in before], device=device)
