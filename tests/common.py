@@ -167,6 +167,8 @@ ENCODERS = [
 RULES = [
     Row("Trace", "Trace", tt.rules.Trace),
     Row("BPTT", "BPTT", tt.rules.BPTT),
+    Row("CoarseBPTT", "CoarseBPTT", tt.rules.CoarseBPTT),
+    Row("CoarseBPTT-log", "CoarseBPTT", lambda net: tt.rules.CoarseBPTT(net, stretches=2, spacing="log")),
     Row("EProp", "EProp", tt.rules.EProp),
     Row("EProp-random", "EProp", lambda net: tt.rules.EProp(net, feedback="random")),
     Row("OTTT", "OTTT", tt.rules.OTTT),

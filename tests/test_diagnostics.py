@@ -20,6 +20,7 @@ RULES = {
     "trace": rules.Trace,
     "bptt": rules.BPTT,
     "tbptt": partial(rules.TruncatedBPTT, k=4),
+    "coarse": partial(rules.CoarseBPTT, stretches=2),
     "eprop": partial(rules.EProp, feedback="random"),
     "ottt": rules.OTTT,
 }

@@ -18,7 +18,7 @@ from tracetorch.nn import LIF, LIS, Sequential
 
 XS = (torch.rand(70, 3, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()  # more than one chunk of e-prop
 SIGNAL = torch.tensor([[0.5, -0.5], [-0.2, 0.2], [0.1, -0.1]])
-RULES = {rule: getattr(tt.rules, rule) for rule in ("Trace", "BPTT", "EProp", "OTTT", "ThreeFactor")}
+RULES = {rule: getattr(tt.rules, rule) for rule in ("Trace", "BPTT", "CoarseBPTT", "EProp", "OTTT", "ThreeFactor")}
 
 
 def network(trainable=("weight", "threshold")):
@@ -41,7 +41,7 @@ def gradients_of(net, make):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule):
-    decays = ["decay"] * (rule in ("Trace", "BPTT"))  # the others learn decays from each step alone
+    decays = ["decay"] * (rule in ("Trace", "BPTT", "CoarseBPTT"))  # the others learn decays from each step alone
     trainable = ("weight", *decays, "threshold")
     wanted = gradients_of(network(trainable), RULES[rule])
     net, seen, used = network(trainable), {}, []

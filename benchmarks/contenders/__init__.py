@@ -39,6 +39,10 @@ TRAINERS = {
     "ours, bank": Entry("ours", "Ours", {"trace_bank": (0.9,)}),
     "ours, bptt": Entry("ours", "Ours", {"rule": tt.rules.BPTT}),
     "ours, tbptt": Entry("ours", "Ours", {"rule": partial(tt.rules.TruncatedBPTT, k=5)}),
+    "ours, coarse": Entry("ours", "Ours", {"rule": tt.rules.CoarseBPTT}),
+    "ours, coarse, decays": Entry(
+        "ours", "Ours", {"rule": tt.rules.CoarseBPTT, "trainable": ("weight", "decay", "threshold")}
+    ),
     "ours, ottt": Entry("ours", "Ours", {"rule": tt.rules.OTTT}),
     "ours, otpe": Entry("ours", "Ours", {"rule": tt.rules.OTPE}),
     "ours, s_tllr": Entry("ours", "Ours", {"rule": tt.rules.STLLR}),

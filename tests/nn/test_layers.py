@@ -10,7 +10,7 @@ from torch import Tensor
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, Net, Row, build, each, layers_of, normal, spikes
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
-from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTTT, CoarseBPTT, EProp, Trace, TruncatedBPTT
 
 SOME = torch.tensor([True, False, True])
 
@@ -130,7 +130,7 @@ def test_a_masked_reset_changes_the_masked_samples_only(row):
         close(found[..., ~SOME, :], kept[..., ~SOME, :])
 
 
-@pytest.mark.parametrize("make", [Trace, BPTT, OTTT, EProp, partial(TruncatedBPTT, k=5)])
+@pytest.mark.parametrize("make", [Trace, BPTT, CoarseBPTT, OTTT, EProp, partial(TruncatedBPTT, k=5)])
 def test_rules_reset_by_mask_and_a_wrong_mask_changes_nothing(make):
     rule = make(Sequential(LIF(IN, 8), LIS(8, 2)).double())
     rule.forward(spikes(), reduce="mean")

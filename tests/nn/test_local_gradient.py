@@ -13,7 +13,7 @@ from tracetorch import encode, loss
 from tracetorch import functional as F
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.nn.local_gradient import average_current
-from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace
+from tracetorch.rules import BPTT, OTTT, CoarseBPTT, EProp, ThreeFactor, Trace
 
 
 def assert_same_gradients(found: nn.Module, wanted: nn.Module, **off: float) -> None:
@@ -182,7 +182,7 @@ def test_backward_of_an_output_of_an_earlier_state_is_refused(change):
     assert gradients(net) == {}
 
 
-@pytest.mark.parametrize("rule", [Trace, BPTT, EProp, OTTT, partial(ThreeFactor, layers="all")])
+@pytest.mark.parametrize("rule", [Trace, BPTT, CoarseBPTT, EProp, OTTT, partial(ThreeFactor, layers="all")])
 def test_gradients_have_the_strides_of_their_parameters_as_fused_optimizers_need(rule):
     """Layers with groups of decays, with a bank, and with neither."""
     layers = LIF(IN, 8, decay=[0.8, 0.9]), LIF(8, 8, trace_bank=[0.99]), LIF(8, 8, bias=True), LIS(8, OUT)

@@ -46,6 +46,7 @@ SETTINGS = {
     "100 and 100,000 steps": {"batch": 1, "steps": (100, 100_000), "most": 1},
     "3 and 20 full chunks": {"batch": 64, "steps": (3 * MAX_CHUNK, 20 * MAX_CHUNK), "most": 1},
     "5 and 50 chunks of OTTT": {"rule": "OTTT"} | FEW,
+    "5 and 50 chunks of CoarseBPTT": {"rule": "CoarseBPTT"} | FEW,
     "5 and 50 chunks of EProp": {"rule": "EProp"} | FEW,
     "5 and 50 chunks of OTPE": {"rule": "OTPE"} | FEW,
     "5 and 50 chunks of STLLR": {"rule": "STLLR"} | FEW,

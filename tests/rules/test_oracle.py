@@ -23,7 +23,7 @@ from tests.oracle import (
     unrolled,
 )
 from tracetorch.nn import LI, LIS, Sequential
-from tracetorch.rules import BPTT, OTPE, OTTT, STLLR, EProp, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTPE, OTTT, STLLR, CoarseBPTT, EProp, Trace, TruncatedBPTT
 from tracetorch.rules.gradient_similarity import (
     gradient_by_rule,
     gradient_similarities,
@@ -109,6 +109,12 @@ RULES = {
     "trace": (Trace, TRIANGLE, READOUT),
     "bptt": (partial(BPTT, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN | DECAYS),
     "tbptt-reset": (partial(TruncatedBPTT, k=60, surrogate=THROUGH_RESET), THROUGH_RESET, READOUT | HIDDEN | DECAYS),
+    "coarse": (partial(CoarseBPTT, stretches=60, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN | DECAYS),
+    "coarse-log-reset": (
+        partial(CoarseBPTT, stretches=60, spacing="log", surrogate=THROUGH_RESET),
+        THROUGH_RESET,
+        READOUT | HIDDEN | DECAYS,
+    ),
     "eprop": (partial(EProp, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN),
     "eprop-random": (partial(EProp, feedback="random"), TRIANGLE, READOUT),
     "ottt": (OTTT, TRIANGLE, READOUT),

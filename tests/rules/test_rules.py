@@ -8,7 +8,7 @@ import torch
 from tests.common import BATCH, LAYERS, OUT, RULES, build, each, normal, spikes
 from tracetorch.functional import MembraneState
 from tracetorch.nn import LI, LIF, Layer, Sequential, neurons
-from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTTT, CoarseBPTT, EProp, ThreeFactor, Trace, TruncatedBPTT
 from tracetorch.rules.surrogate import Arctan, Triangle
 
 CONV = torch.nn.Conv2d(1, 6, 3)
@@ -94,6 +94,8 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
         (partial(TruncatedBPTT, k=None), "k must be a whole number of steps, at least 1, got None"),
         (partial(TruncatedBPTT, k=0), "k must be a whole number of steps, at least 1, got 0"),
         (partial(TruncatedBPTT, k=1.5), "k must be a whole number"),
+        (partial(CoarseBPTT, stretches=0), "stretches must be at least 1, got 0"),
+        (partial(CoarseBPTT, spacing="octaves"), 'spacing must be "uniform" or "log", got \'octaves\''),
         (partial(EProp, surrogate=Triangle(through_reset=True)), "through_reset=True is for BPTT"),
         (partial(EProp, feedback="adaptive"), "feedback must be symmetric or random, got 'adaptive'"),
         (lambda net: EProp(Sequential(LIF(4, 4), LI(4, 4, decay=[0.5, 0.9]))), "needs a single one, got 2"),

@@ -33,6 +33,7 @@ CASES = {
     "rewards": {},
     "late rewards": {"teach_every": 3.0, "loss": partial(loss.Reflect, decay=0.6)},
     "by synapse": {"teach_every": 2.0, "rule": partial(rules.ThreeFactor, decay=0.5)},
+    "stretches": {"teach_every": 2.0, "rule": partial(rules.CoarseBPTT, stretches=2, spacing="log")},
     "critic": CRITIC | {"task": lambda: Lights(cut=True)},
     "labels": LABELS,
     "late labels": LABELS | {"teach_every": 2.0},
@@ -130,6 +131,7 @@ class Ending(rules.Trace):
     [
         ({"rule": rules.BPTT}, "BPTT needs sequences with an end.*rule=trace or rule=three_factor"),
         ({**LABELS, "rule": rules.EProp}, "EProp needs sequences with an end.* choose rule=trace"),
+        ({"rule": rules.CoarseBPTT}, "choose rule.spacing=log or rule=trace or rule=three_factor"),
         ({"loss": loss.cross_entropy}, "Reversal gives rewards, not labels: choose loss=reflect"),
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),

@@ -10,7 +10,7 @@ from tests.tiny_training import assert_resumes, train
 from tests.tiny_world import reinforce, run_lifetime
 from tracetorch.loss import RewardLoss
 from tracetorch.nn import LIS, Layer, Sequential, neurons
-from tracetorch.rules import BPTT, OTTT, EProp, Trace
+from tracetorch.rules import BPTT, OTTT, CoarseBPTT, EProp, Trace
 
 
 class AboveAverage(RewardLoss):
@@ -77,5 +77,6 @@ def test_a_layer_that_a_rule_would_train_wrongly_is_refused_and_none_of_the_libr
         with pytest.raises(ValueError, match=r"train TwoStates\(6, 8\) wrongly: .* choose rule=trace or rule=bptt"):
             rule(net)
     layers = [layer for row in LAYERS if row.name != "own" for layer in layers_of(build(row))]
-    refused = [(kind, layer) for layer in layers for kind in (BPTT, EProp, OTTT, Trace) if kind.supports(None, layer)]
+    kinds = (BPTT, CoarseBPTT, EProp, OTTT, Trace)
+    refused = [(kind, layer) for layer in layers for kind in kinds if kind.supports(None, layer)]
     assert not refused

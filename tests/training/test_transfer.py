@@ -42,7 +42,7 @@ def test_a_network_starts_from_the_layers_of_another(tmp_path, source):
     assert not equal(weights(other.folder), weights(RunFolder(source)), [1])
 
 
-@pytest.mark.parametrize("rule", [tt.rules.Trace, tt.rules.BPTT, tt.rules.EProp, tt.rules.OTTT])
+@pytest.mark.parametrize("rule", [tt.rules.Trace, tt.rules.BPTT, tt.rules.CoarseBPTT, tt.rules.EProp, tt.rules.OTTT])
 @pytest.mark.parametrize(("frozen", "still"), [([0], [0]), (["readout"], [1]), ([-2], [0]), (["hidden"], [0])])
 def test_frozen_layers_keep_their_weights_and_the_others_learn(tmp_path, source, rule, frozen, still):
     run = train(tmp_path, init_from=source, rule=rule, frozen=frozen, updates=2)

@@ -4,7 +4,7 @@
 bit for bit where possible. `dispatch` chooses between them.
 """
 
-from tracetorch.backends.arguments import Columns, FusedReadout, OutputSpec, SynapticInput, TraceBuffers
+from tracetorch.backends.arguments import Columns, FusedReadout, OutputSpec, SlopeSums, SynapticInput, TraceBuffers
 from tracetorch.backends.dispatch import (
     Form,
     Traits,
@@ -18,6 +18,7 @@ from tracetorch.backends.dispatch import (
     one_step,
     pass_through,
     scan,
+    scan_slopes,
     spike_dtype,
     spikes,
     trace_scan,
@@ -26,9 +27,9 @@ from tracetorch.backends.rng import LazySpikes, limit_of, uniform
 from tracetorch.renamed import RANDOM, former_globals
 
 __all__ = [
-    "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "TraceBuffers", "Traits",
-    "bernoulli", "compiled_step", "currents", "fuses_readout", "leak_scan", "lif_slopes", "limit_of", "names",
-    "one_step", "pass_through", "scan", "spike_dtype", "spikes", "trace_scan", "uniform",
+    "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SlopeSums", "SynapticInput", "TraceBuffers",
+    "Traits", "bernoulli", "compiled_step", "currents", "fuses_readout", "leak_scan", "lif_slopes", "limit_of", "names",
+    "one_step", "pass_through", "scan", "scan_slopes", "spike_dtype", "spikes", "trace_scan", "uniform",
 ]  # fmt: skip
 
 __getattr__ = former_globals(globals(), RANDOM)  # for users' tasks

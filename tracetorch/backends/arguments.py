@@ -89,6 +89,21 @@ class SynapticInput(NamedTuple):
         return self.xs.dtype if self.weight is None else self.weight.dtype
 
 
+class SlopeSums(NamedTuple):
+    """Where a scan of LIF neurons adds up the derivatives of their steps, stretch by stretch.
+
+    u is the membrane before the reset, m the one before the step, ψ the derivative of a spike by (u − θ)/θ.
+    """
+
+    surrogate: Any  # a `Surrogate` with a compiled derivative ψ
+    stretch: Tensor  # of each step, (time,)
+    slope: Tensor  # Σ ψ, (stretches, batch, neurons)
+    slope_before: Tensor | None  # Σ ψ·m
+    before: Tensor | None  # Σ m
+    slope_raised: Tensor | None  # Σ ψ·u
+    spikes: Tensor | None  # Σ s
+
+
 @dataclass
 class OutputSpec:
     """The buffers to which every output goes. Nothing else is kept.

@@ -28,8 +28,8 @@ Neurons of a chunk:
     with a kernel  other   `reference`
     without        any     `Neuron.step` in torch, one step after another
 
-`lif_slopes`, which also gives the slope of each spike, runs compiled code on a CPU for the surrogates that have a
-compiled form; elsewhere it calls `scan`, and torch for the slopes.
+`lif_slopes` and `scan_slopes`, which also give the slopes of spikes or their sums, run compiled code on a CPU for the
+surrogates that have a compiled form; elsewhere `scan` runs the neurons, and torch computes the slopes.
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
 "other", except for "graph".
@@ -48,7 +48,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
+from tracetorch.backends.arguments import OutputSpec, SlopeSums, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes, limit_of
 
 MOST_PRODUCTS = 1 << 21
@@ -147,6 +147,21 @@ def scan(
         out: takes the outputs.
     """
     _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)
+
+
+def scan_slopes(
+    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
+) -> bool:
+    """As `scan` of "lif" neurons, which also adds up the derivatives of their steps.
+
+    Args: currents, outputs: (time, batch, neurons); membrane, constants: as `scan`.
+    Returns: True; or False, without any effect, where there is no kernel for it.
+    """
+    backend = _numba()
+    if backend is None or membrane.device.type != "cpu" or _backend(membrane) is reference:
+        return False
+    backend.scan_slopes(currents, membrane, constants, outputs, sums)
+    return True
 
 
 def compiled_step(

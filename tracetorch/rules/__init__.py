@@ -2,6 +2,7 @@
 
 from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import BPTT, TruncatedBPTT
+from tracetorch.rules.coarse import CoarseBPTT
 from tracetorch.rules.decolle import DECOLLE
 from tracetorch.rules.eprop import EProp
 from tracetorch.rules.es_d_rtrl import ESDRTRL
@@ -12,5 +13,6 @@ from tracetorch.rules.three_factor import ThreeFactor
 from tracetorch.rules.trace import Trace
 
 __all__ = [
-    "BPTT", "DECOLLE", "ESDRTRL", "OTPE", "OTTT", "STLLR", "EProp", "Rule", "ThreeFactor", "Trace", "TruncatedBPTT",
+    "BPTT", "DECOLLE", "ESDRTRL", "OTPE", "OTTT", "STLLR", "CoarseBPTT", "EProp", "Rule", "ThreeFactor", "Trace",
+    "TruncatedBPTT",
 ]  # fmt: skip

@@ -28,6 +28,8 @@ class Rule(RefusesFormerReset, ABC):
     """Whether `backward` takes signals at the logits, `at="logits"`."""
     is_online = False
     """Whether the rule can learn at any time of an endless stream. Other rules need sequences with an end."""
+    online_option = ""
+    """An option that makes the rule `is_online`, for messages: "rule.spacing=log or "."""
     takes_precision = False
     """Whether the rule learns from the spikes of rounded weights (`net.precision`)."""
     learns_from = "labels and rewards"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracetorch.nn import Layer
+from tracetorch.nn import Layer, Neuron
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def needs_slopes(layer: Layer, *, decays_alone: bool = False) -> str:
     Args: decays_alone: whether d(next membrane)/d(membrane) must be the decay, as `Neuron.decays_alone` promises.
     """
     neuron = layer.neuron
-    shape = neuron.raw_decay.shape or (1,) if neuron.features is None else (neuron.features,)
+    shape = shape_of(neuron)
     current = neuron.raw_decay.detach().new_zeros(3, *shape).requires_grad_()
     # Below, at and far above any usual threshold; the same for all neurons.
     levels = current.new_tensor([-1.0, 0.5, 1e3]).view(-1, *[1] * len(shape))
@@ -170,6 +170,13 @@ def needs_slopes(layer: Layer, *, decays_alone: bool = False) -> str:
                 "factor than its decay, as with a reset to zero; choose rule=trace or rule=bptt"
             )
     return ""
+
+
+def shape_of(neuron: Neuron) -> tuple[int, ...]:
+    """Return the smallest shape of a sample's currents that fits the neurons' constants."""
+    if neuron.features is not None:
+        return (neuron.features,)
+    return torch.broadcast_shapes((1,), *(raw.shape for raw in neuron.parameters()))
 
 
 def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:

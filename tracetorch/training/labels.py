@@ -134,7 +134,8 @@ class LabelFeedback(FeedbackSource, LabelStep):
         super().__init__(setup)
         if not self.learner.is_online:
             name = type(self.learner).__name__
-            raise ValueError(f"{name} needs sequences with an end, and a lifetime has none: choose rule=trace")
+            advice = f"choose {self.learner.online_option}rule=trace"
+            raise ValueError(f"{name} needs sequences with an end, and a lifetime has none: {advice}")
         if isinstance(self.task.train_batch(0), CountedBatch):
             raise ValueError(
                 f"a lifetime gives one label after {self.task.steps} steps, and {type(self.task).__name__} has samples "

@@ -126,7 +126,7 @@ class RewardFeedback(FeedbackSource):
         if not self.learner.is_online:
             raise ValueError(
                 f"{type(self.learner).__name__} needs sequences with an end, and a lifetime has none: "
-                "choose rule=trace or rule=three_factor"
+                f"choose {self.learner.online_option}rule=trace or rule=three_factor"
             )
         if self.loss.bootstraps and schedule.every != 1:
             raise ValueError(

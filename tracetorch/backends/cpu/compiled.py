@@ -20,6 +20,8 @@ KINDS = {"lif": LIF, "li": LI, "lis": LIS}
 FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
 SURROGATES = {"fast_sigmoid": FAST_SIGMOID, "arctan": ARCTAN, "triangle": TRIANGLE}
 
+FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
+
 COLUMNS = 256
 """Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which fits a core's cache."""
 
@@ -74,6 +76,25 @@ class ReadoutArrays(NamedTuple):
     out: OutputArrays
 
 
+class SurrogateArrays(NamedTuple):
+    """The derivative of a spike; its numbers in the dtype of the slopes."""
+
+    kind: int  # FAST_SIGMOID, ARCTAN or TRIANGLE
+    width: float
+    height: float
+
+
+class SlopeArrays(NamedTuple):
+    """The buffers of a `SlopeSums`; unused arrays are empty."""
+
+    stretch: np.ndarray  # (time,)
+    slope: np.ndarray  # (stretches, batch, neurons), as the following
+    slope_before: np.ndarray
+    before: np.ndarray
+    slope_raised: np.ndarray
+    spikes: np.ndarray
+
+
 # ── kernels: each processes samples first … last − 1, or all ──────────────────────────────────────────────────────────
 
 
@@ -115,6 +136,93 @@ def scan_currents(first, last, currents, neurons, out, readout):
     for sample in range(first, last):
         fired += run_through(neurons, currents, sample, sample, out, readout)
     return fired
+
+
+@compiled
+def scan_slopes(first, last, currents, neurons, surrogate, outputs, slopes):
+    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps."""
+    _, membrane, decay, threshold = neurons
+    stretch, slope_sum, slope_before, before_sum, slope_raised, spikes = slopes
+    count = membrane.shape[1]
+    slope, before, raised = (
+        np.empty(count, currents.dtype),
+        np.empty(count, currents.dtype),
+        np.empty(count, currents.dtype),
+    )
+    inverse = surrogate.height / surrogate.height / threshold
+    for sample in range(first, last):
+        for step in range(currents.shape[0]):
+            at = uint64(stretch[step])  # unsigned, so that the loops are vectorised
+            for neuron in range(count):
+                before[neuron] = membrane[sample, neuron]
+                raised[neuron] = decay[neuron] * before[neuron] + currents[step, sample, neuron]
+                fires = raised[neuron] > threshold[neuron]
+                outputs[step, sample, neuron] = fires
+                membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
+            _slopes(surrogate, raised, inverse, slope)
+            for neuron in range(count):
+                slope_sum[at, sample, neuron] += slope[neuron]
+            if slope_before.shape[0]:
+                for neuron in range(count):
+                    slope_before[at, sample, neuron] += slope[neuron] * before[neuron]
+                    before_sum[at, sample, neuron] += before[neuron]
+            if slope_raised.shape[0]:
+                for neuron in range(count):
+                    slope_raised[at, sample, neuron] += slope[neuron] * raised[neuron]
+                    spikes[at, sample, neuron] += outputs[step, sample, neuron]
+
+
+@compiled
+def scan_with_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membranes):
+    """LIF neurons, and the slope of their spikes; see `dispatch.lif_slopes`.
+
+    Args:
+        currents, spikes, slopes: (time, batch, neurons).
+        membranes: (time, batch, neurons), before each step; empty if they are not kept.
+    """
+    _, membrane, decay, threshold = neurons
+    count = membrane.shape[1]
+    # Each loop over neurons writes to a few arrays only: otherwise it is not vectorised.
+    output, slope, raised = (
+        np.empty(count, currents.dtype),
+        np.empty(count, currents.dtype),
+        np.empty(count, currents.dtype),
+    )
+    inverse = surrogate.height / surrogate.height / threshold
+    for sample in range(first, last):
+        for step in range(currents.shape[0]):
+            if membranes.shape[0]:
+                for neuron in range(count):
+                    membranes[step, sample, neuron] = membrane[sample, neuron]
+            for neuron in range(count):
+                raised[neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, sample, neuron]
+                fires = raised[neuron] > threshold[neuron]
+                output[neuron] = fires
+                membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
+            _slopes(surrogate, raised, inverse, slope)
+            for neuron in range(count):
+                spikes[step, sample, neuron] = output[neuron]
+            for neuron in range(count):
+                slopes[step, sample, neuron] = slope[neuron] * inverse[neuron]
+
+
+@compiled(inline="always")
+def _slopes(surrogate, raised, inverse, slope):
+    """The derivative of each spike by (u − θ)/θ. Args: raised: u, the membrane before the reset. inverse: 1/θ."""
+    kind, width, height = surrogate
+    one = height / height
+    if kind == FAST_SIGMOID:
+        for neuron in range(slope.shape[0]):
+            below = one + width * abs(raised[neuron] * inverse[neuron] - one)
+            slope[neuron] = height / (below * below)
+    elif kind == ARCTAN:
+        for neuron in range(slope.shape[0]):
+            x = width * (raised[neuron] * inverse[neuron] - one)
+            slope[neuron] = height / (one + x * x)
+    else:
+        for neuron in range(slope.shape[0]):
+            distance = width * abs(raised[neuron] * inverse[neuron] - one)
+            slope[neuron] = height * (one - distance if distance < one else one - one)
 
 
 @compiled
@@ -255,47 +363,6 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                     decayed = trace_decays[which, neuron] * traces[which, sample, neuron]
                     traces[which, sample, neuron] = decayed + output[neuron]
     return fired
-
-
-@compiled
-def scan_slopes(first, last, currents, neurons, surrogate, shape, spikes, slopes, membranes):
-    """LIF neurons, and the slope ψ of their spikes; see `dispatch.lif_slopes`.
-
-    Args:
-        currents, spikes, slopes: (time, batch, neurons).
-        shape: (3,): the surrogate's width, its height, and 1, in the dtype of the currents.
-        membranes: (time, batch, neurons), before each step; empty if they are not kept.
-    """
-    _, membrane, decay, threshold = neurons
-    width, height, one = shape
-    count = membrane.shape[1]
-    # Each loop over neurons writes to a few arrays only: otherwise it is not vectorised.
-    inverse, output, distance = one / threshold, np.empty(count, currents.dtype), np.empty(count, currents.dtype)
-    for sample in range(first, last):
-        for step in range(currents.shape[0]):
-            if membranes.shape[0]:
-                for neuron in range(count):
-                    membranes[step, sample, neuron] = membrane[sample, neuron]
-            for neuron in range(count):
-                raised = decay[neuron] * membrane[sample, neuron] + currents[step, sample, neuron]
-                fires = raised > threshold[neuron]
-                output[neuron] = fires
-                membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
-                distance[neuron] = width * abs(raised * inverse[neuron] - one)
-            for neuron in range(count):
-                spikes[step, sample, neuron] = output[neuron]
-            if surrogate == FAST_SIGMOID:
-                for neuron in range(count):
-                    below = one + distance[neuron]
-                    slopes[step, sample, neuron] = height * inverse[neuron] / (below * below)
-            elif surrogate == ARCTAN:
-                for neuron in range(count):
-                    below = one + distance[neuron] * distance[neuron]
-                    slopes[step, sample, neuron] = height * inverse[neuron] / below
-            else:
-                for neuron in range(count):
-                    left = one - distance[neuron] if distance[neuron] < one else one - one
-                    slopes[step, sample, neuron] = height * inverse[neuron] * left
 
 
 @compiled

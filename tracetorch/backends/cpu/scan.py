@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference, rng
-from tracetorch.backends.arguments import FusedReadout, OutputSpec, SynapticInput, TraceBuffers
+from tracetorch.backends.arguments import FusedReadout, OutputSpec, SlopeSums, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.compiled import (
     KINDS,
@@ -22,6 +22,8 @@ from tracetorch.backends.cpu.compiled import (
     NeuronArrays,
     OutputArrays,
     ReadoutArrays,
+    SlopeArrays,
+    SurrogateArrays,
     TraceArrays,
 )
 from tracetorch.backends.cpu.threads import parallel_for
@@ -148,13 +150,30 @@ def lif_slopes(
     currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], surrogate: Any, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """See `dispatch.lif_slopes`."""
-    name, width, height = surrogate.compiled
     spikes, slopes = torch.empty_like(currents), torch.empty_like(currents)
     membranes = torch.empty_like(currents) if keep else currents.new_empty(0, 0, 0)
-    shape = currents.new_tensor([width, height, 1.0])
-    arguments = neurons_of("lif", membrane, constants), compiled.SURROGATES[name], shape, spikes, slopes, membranes
-    parallel_for(compiled.scan_slopes, currents.shape[1], currents.numel(), currents, *arguments)
+    arguments = neurons_of("lif", membrane, constants), surrogate_of(surrogate, membrane), spikes, slopes, membranes
+    parallel_for(compiled.scan_with_slopes, currents.shape[1], currents.numel(), currents, *arguments)
     return spikes, slopes, membranes if keep else None
+
+
+def scan_slopes(
+    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
+) -> None:
+    """See `dispatch.scan_slopes`."""
+    surrogate, stretch, *several = sums
+    empty = empty_arrays(membrane.dtype)[0]
+    arrays = [empty if value is None else value.numpy() for value in several]
+    slopes = SlopeArrays(stretch.numpy(), *arrays)
+    arguments = neurons_of("lif", membrane, constants), surrogate_of(surrogate, membrane), outputs, slopes
+    parallel_for(compiled.scan_slopes, len(membrane), currents.numel(), currents.contiguous(), *arguments)
+
+
+def surrogate_of(surrogate: Any, like: Tensor) -> SurrogateArrays:
+    """A surrogate with a compiled derivative. Args: like: of the dtype of the slopes."""
+    name, width, height = surrogate.compiled
+    number = like.numpy().dtype.type
+    return SurrogateArrays(compiled.SURROGATES[name], number(width), number(height))
 
 
 def scan_layer(synaptic: SynapticInput, *arrays: NamedTuple) -> int:

@@ -1,0 +1,608 @@
+"""Coarse BPTT: backpropagation through K stretches of time, each represented by the means of its steps.
+
+A neuron's step is output(i, m, p) and next state m'(i, m, p) of current i, state m and constants p. Write g(t) for
+dL/d output, ν(t) for dL/d state before step t, λ(t) for dL/d current, and ∂ for the derivatives at step t. The chain
+rule, which BPTT applies step by step, is
+
+    ν(t) = ∂output/∂m·g(t) + ∂m'/∂m·ν(t+1)
+    λ(t) = ∂output/∂i·g(t) + ∂m'/∂i·ν(t+1)        dL/dW = Σ λ(t)·x(t)ᵀ,    g of the layer below = Wᵀ·λ(t)
+                                                  dL/dp = Σ ∂output/∂p·g(t) + ∂m'/∂p·ν(t+1)
+
+For a LIF neuron with surrogate ψ of its spike, ∂output/∂i = ψ/θ, ∂output/∂m = β·ψ/θ, ∂m'/∂i = 1 and ∂m'/∂m = β; through
+the reset, the last two are 1 − ψ and β·(1 − ψ). Within a stretch of w steps, replace every factor, g and x by their
+means. With c = ∂output/∂m·g, ρ = ∂m'/∂m and ν⁺ from the later stretch, the recursion then has a closed form:
+
+    A = (1 − ρ^w)/((1 − ρ)·w)                      the mean of 1, ρ, …, ρ^(w − 1)
+    mean of ν(t+1) = A·ν⁺ + c·(1 − A)/(1 − ρ)      ν for the earlier stretch = ρ^w·ν⁺ + c·(1 − ρ^w)/(1 − ρ)
+
+With w = 1, A is 1, and this is BPTT again. What is lost otherwise are covariances within a stretch.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tracetorch import backends
+from tracetorch import device as devices
+from tracetorch.backends import OutputSpec, SynapticInput
+from tracetorch.encode import Stream
+from tracetorch.modes import unaffected, whole
+from tracetorch.nn import Layer, Neuron, Sequential
+from tracetorch.nn.connections import is_dense, is_plain
+from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
+from tracetorch.nn.network import as_stream, call_with_hooks, chunk_steps
+from tracetorch.nn.sequential import as_input
+from tracetorch.rules.base import Rule
+from tracetorch.rules.stepwise import add_gradient
+from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
+
+_PARTS = 8
+"""Parts of a chunk of `Sequential.run`, so that a layer's currents and outputs stay in cache, too."""
+
+Spacing = Literal["uniform", "log"]
+
+
+def cut(steps: int, most: int, spacing: Spacing, unit: int = 1) -> list[int]:
+    """Return the lengths of the stretches of so many steps, the oldest first.
+
+    "uniform": at most `most` stretches of one length, `unit` times a power of 2; the last may be shorter.
+    "log": at most `most` stretches of each length 1, 2, 4, …, the shortest last.
+
+    The stretches of more steps are these, and single steps, with some neighbours merged.
+    """
+    if spacing == "uniform":
+        unit = unit_of(steps, most, unit)
+        return [unit] * (steps // unit) + [steps % unit] * (steps % unit > 0)
+    counts = []
+    while steps:  # of this length; beyond `most`, the two oldest merge into one of the next
+        merged = max(0, (steps - most + 1) // 2)
+        counts.append(steps - 2 * merged)
+        steps = merged
+    return [1 << level for level in reversed(range(len(counts))) for _ in range(counts[level])]
+
+
+def unit_of(steps: int, most: int, unit: int = 1) -> int:
+    """Return the length of uniform stretches: `unit` times the smallest power of 2 with which `most` are enough."""
+    while unit * most < steps:
+        unit *= 2
+    return unit
+
+
+class Sums:
+    """Sums over the steps of each stretch, for one layer."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tensor] = {}  # (stretches, batch, …) each
+        self.size = 0  # number of stretches
+
+    def get(self, name: str, like: Tensor) -> Tensor:
+        """Return sums to add to, zeros at first. Args: like: the values of a step, (batch, …)."""
+        if name not in self.of:
+            self.of[name] = like.new_zeros(self.size, *like.shape)
+        return self.of[name]
+
+    def add(self, name: str, ids: Tensor, values: Tensor) -> None:
+        """Add the values of several steps, (time, batch, …). Args: ids: the stretch of each step, (time,)."""
+        self.get(name, values[0]).index_add_(0, ids, values)
+
+    def mean(self, name: str, counts: Tensor) -> Tensor:
+        """Args: counts: steps of each stretch, (stretches, batch)."""
+        return self.of[name] / as_factor(counts.clamp(min=1), self.of[name])
+
+
+def as_factor(counts: Tensor, like: Tensor) -> Tensor:
+    """Numbers of steps, (stretches, batch), shaped and typed to multiply or divide values."""
+    return counts.to(like.dtype).view(*counts.shape, *[1] * (like.ndim - 2))
+
+
+class Signal(NamedTuple):
+    """The steps of the last `forward`, whose outputs a signal is about."""
+
+    steps: int
+    counted: int  # at the end; the output is their mean or, with `is_every_step`, the last step counts
+    is_every_step: bool  # whether the output holds every step, not their mean
+
+
+class CoarseBPTT(Rule):
+    """Backpropagation through all time since the last reset, in stretches that are represented by their means.
+
+    Args:
+        net: any network of `tt.nn` whose neurons pass on one state, each its own.
+        stretches: K, with spacing "uniform" the number of stretches, with "log" the number of each length.
+        spacing: "uniform": neighbours merge in pairs when more than K are needed, so that all are equally long; for
+            sequences with an end. "log": K stretches of each length 1, 2, 4, … steps, the newest shortest; for losses
+            on the present output, and for streams.
+        surrogate, through_reset: as in `BPTT`.
+    Gradient: equal to backpropagation through all time since the last reset, for every parameter, while each step has a
+        stretch of its own: for at most K steps. Beyond, approximate: within a stretch, input, slopes and signals are
+        replaced by their means. Steps whose output counts in a mean, and a last step, are separated from earlier
+        ones. Changes of the parameters since a step are ignored.
+    Memory: (K + 1) × batch × (inputs + neurons), independent of time; "log": at most K·(2 + log₂(steps/K)) in place
+        of K + 1. Each trained decay or threshold adds two numbers for each neuron.
+    Time: forward through every step, backward through stretches.
+    Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
+    """
+
+    takes_logits = True
+    online_option = "rule.spacing=log or "
+
+    def __init__(
+        self,
+        net: Sequential,
+        *,
+        stretches: int = 16,
+        spacing: Spacing = "uniform",
+        surrogate: Surrogate | str = "fast_sigmoid",
+        through_reset: bool = False,
+    ):
+        super().__init__(net)
+        if whole(stretches, "stretches") < 1:
+            raise ValueError(f"stretches must be at least 1, got {stretches}")
+        if spacing not in ("uniform", "log"):
+            raise ValueError(f'spacing must be "uniform" or "log", got {spacing!r}')
+        self.stretches, self.spacing = whole(stretches, "stretches"), spacing
+        self.surrogate = surrogate_of(surrogate, through_reset=through_reset)
+        self.is_online = spacing == "log"  # with equal lengths, those of an endless stream would only grow
+        self._starts, self._stop = list[int](), 0  # first step of each stretch, and the number of all steps
+        self._unit = 1  # length of uniform stretches
+        self._counts: Tensor | None = None  # steps of each stretch since the sample's last reset, (stretches, batch)
+        self._sums = [Sums() for _ in net]
+        self._signal: Signal | None = None
+
+    def supports(self, layer: Layer) -> str:
+        return needs_slopes(layer) or needs_own_states(layer)
+
+    def reset(self, mask: Tensor | None = None) -> None:
+        """Start a new sequence: reset the state, and forget the stretches, of all samples, or of those in `mask`."""
+        super().reset(mask)
+        if mask is None:
+            self._forget()
+            return
+        self._signal = None
+        if self._counts is None:
+            return
+        for value in (self._counts, *(value for sums in self._sums for value in sums.of.values())):
+            value[:, mask] = 0
+        if self.spacing == "uniform":
+            self._drop_empty()
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` the stretches are forgotten."""
+        if not torch.is_grad_enabled():
+            self._forget()
+            return super().forward(xs, reduce=reduce, window=window)
+        return self._run(xs, reduce, window)
+
+    @unaffected
+    @torch.no_grad()
+    def _run(self, xs: Tensor | Stream, reduce: str | None, window: int | None) -> Tensor:
+        """`Sequential.run`, in which each layer adds its factors to the sums of the present stretch."""
+        net, stream = self.net, as_stream(xs, reduce, window)
+        batch, *in_shape = stream.shape
+        net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
+        shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
+        counted = 1 if reduce is None else window or stream.steps
+        first = stream.steps - counted
+        self._extend(stream.steps, counted, batch)
+        self._signal = Signal(stream.steps, counted, reduce is None)
+        outputs = [like.new_empty(0, batch, *shape)]
+        total = torch.zeros(batch, *shape, dtype=devices.widest_float(like.device), device=like.device)
+        start = 0
+        for part in stream.chunks(max(1, chunk_steps(net.chain, batch) // _PARTS)):
+            ids = self._stretch_of(range(start, start + len(part)))
+            values = call_with_hooks(net, partial(self._run_layers, ids=ids), part)
+            start += len(part)
+            if reduce is None:
+                outputs.append(values)
+            else:
+                total += values[max(0, len(part) - (start - first)) :].sum(dim=0, dtype=total.dtype)
+        return torch.cat(outputs) if reduce is None else (total / counted).to(like.dtype)
+
+    def _run_layers(self, xs: Tensor, ids: Tensor) -> Tensor:
+        for layer, sums in zip(self.net, self._sums, strict=True):
+            xs = as_input(layer, xs, 2)
+            xs = call_with_hooks(layer, partial(run_layer, layer, surrogate=self.surrogate, sums=sums, ids=ids), xs)
+        return xs
+
+    @unaffected
+    @torch.no_grad()
+    @whole_gradients()
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
+        """Add to the gradient of every trainable parameter, once for each `forward`.
+
+        Args:
+            signal: dL/d output of `forward`; without `reduce`, of every step or of the last one.
+            at: "logits": the signal is dL/d logits, whose softmax is the output.
+        Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape.
+        """
+        if self._signal is None or self._counts is None:
+            raise RuntimeError(
+                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
+            )
+        layers = self.net.chain
+        of_stretches = self._mean_signal(signal)
+        if at == "logits" and type(layers[-1].neuron).steady_logits is Neuron.steady_logits:
+            raise ValueError(f"{type(layers[-1].neuron).__name__} has no logits: give it a signal at its output")
+        self._signal = None
+        for layer, sums in zip(reversed(layers), reversed(self._sums), strict=True):
+            below = learn_layer(
+                layer,
+                sums,
+                self._counts,
+                of_stretches,
+                surrogate=self.surrogate,
+                at=at,
+                return_input_grad=layer is not layers[0],
+            )
+            if below is None:
+                return
+            of_stretches, at = below, "output"
+
+    def _mean_signal(self, signal: Tensor) -> Tensor:
+        """The mean signal of each stretch, (stretches, batch, *features). Raises: ValueError for another shape."""
+        assert self._signal is not None and self._counts is not None
+        steps, counted, is_every_step = self._signal
+        last = self.net.chain[-1].live_state
+        assert last is not None
+        wanted = tuple(last.neuron[0].shape)
+        signal = signal.to(last.neuron[0].dtype)
+        found = signal.new_zeros(len(self._starts), *wanted)
+        if tuple(signal.shape) == (steps, *wanted) and is_every_step:
+            found.index_add_(0, self._stretch_of(range(steps)), signal)
+            return found / as_factor(self._counts.clamp(min=1), found)
+        if tuple(signal.shape) != wanted:
+            raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
+        found[bisect_right(self._starts, self._stop - counted) - 1 :] = signal / counted
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the stretches, for a checkpoint right after a learning moment."""
+        sums = [{name: value.clone() for name, value in layer.of.items()} for layer in self._sums]
+        counts = None if self._counts is None else self._counts.clone()
+        return {"starts": list(self._starts), "stop": self._stop, "unit": self._unit, "counts": counts, "sums": sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state_dict`."""
+        self._forget()
+        if not state or state["counts"] is None:
+            return
+        self._starts, self._stop, self._unit = list(state["starts"]), state["stop"], state["unit"]
+        self._counts = state["counts"].to(self.net[0]._like.device, copy=True)
+        for layer, own, sums in zip(self.net, self._sums, state["sums"], strict=True):
+            own.of = {name: value.to(layer._like, copy=True) for name, value in sums.items()}
+
+    # ── stretches ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget(self) -> None:
+        self._starts, self._stop, self._unit, self._counts, self._signal = [], 0, 1, None, None
+        self._sums = [Sums() for _ in self.net]
+
+    def _drop_empty(self) -> None:
+        """Drop the oldest uniform stretches if all samples were reset since, so that the others can stay short."""
+        assert self._counts is not None
+        used = self._counts.any(dim=1).nonzero()
+        if not len(used):
+            self._forget()
+            return
+        shift = self._starts[int(used[0])] // self._unit * self._unit
+        dropped = bisect_left(self._starts, shift)
+        self._starts, self._stop = [start - shift for start in self._starts[dropped:]], self._stop - shift
+        self._counts = self._counts[dropped:]
+        for sums in self._sums:
+            sums.of, sums.size = {name: value[dropped:] for name, value in sums.of.items()}, sums.size - dropped
+
+    def _extend(self, steps: int, counted: int, batch: int) -> None:
+        """Make room for further steps, of which the last ones count: merge stretches, and add new ones."""
+        stop, before = self._stop + steps, self._starts
+        self._unit = unit_of(stop, self.stretches, self._unit)
+        starts = {0, *accumulate(cut(stop, self.stretches, self.spacing, self._unit)[:-1]), stop - counted}
+        self._starts, self._stop = sorted(starts), stop
+        device = self.net[0]._like.device
+        merged_into = torch.tensor([bisect_right(self._starts, start) - 1 for start in before], device=device)
+
+        def merged(values: Tensor) -> Tensor:
+            found = values.new_zeros(len(self._starts), *values.shape[1:])
+            return found.index_add_(0, merged_into, values)
+
+        counts = torch.zeros(0, batch, dtype=torch.int64, device=device) if self._counts is None else self._counts
+        self._counts = merged(counts) if before else counts.new_zeros(len(self._starts), batch)
+        lengths = [
+            min(end, stop) - max(start, stop - steps)
+            for start, end in zip(self._starts, [*self._starts[1:], stop], strict=True)
+        ]
+        self._counts += torch.tensor(lengths, device=device).clamp(min=0)[:, None]
+        for sums in self._sums:
+            sums.of, sums.size = {name: merged(value) for name, value in sums.of.items()}, len(self._starts)
+
+    def _stretch_of(self, steps: range) -> Tensor:
+        """The number of the stretch of each of these steps of the last `forward`."""
+        assert self._signal is not None
+        device, offset = self.net[0]._like.device, self._stop - self._signal.steps
+        at = torch.arange(steps.start + offset, steps.stop + offset, device=device)
+        return torch.bucketize(at, torch.tensor(self._starts, device=device), right=True) - 1
+
+
+# ── a layer ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor) -> Tensor:
+    """Run a layer over a chunk, (time, batch, *in_shape), and add its factors to the sums of their stretches.
+
+    Factors: the input; of spiking neurons the derivatives of each step; of others the state before each step, at whose
+    mean `learn_layer` differentiates.
+    """
+    xs = xs.to(layer._like.dtype)
+    layer._check_step(xs[0])
+    state, neuron = layer.own_state(xs.shape[1], tuple(xs.shape[2:])), layer.neuron
+    sums.add("input", ids, xs)
+    shape = (len(xs), *state.neuron[0].shape)
+    currents = backends.currents(layer._synaptic_input(xs, layer._constants_of(state)[1], None)).view(shape)
+    state.steps.add_(len(xs))
+    if neuron.kernel == "lif":
+        return run_lif(neuron, currents, state.neuron.membrane, surrogate=surrogate, sums=sums, ids=ids)
+    with using(layer, surrogate):
+        outputs, before = trajectory(neuron, currents, state.neuron)
+        if not neuron.spiking:
+            sums.add("before", ids, before)
+            return outputs
+        for name, value in step_factors(neuron, currents, before):
+            sums.add(name, ids, value)
+    return outputs
+
+
+def run_lif(
+    neuron: Any, currents: Tensor, membrane: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor
+) -> Tensor:
+    """Run LIF neurons, and add up what `backends.SlopeSums` names. Returns: spikes."""
+    trained = {"slope": True, "slope_before": neuron.raw_decay.requires_grad, "before": neuron.raw_decay.requires_grad}
+    trained |= dict.fromkeys(("slope_raised", "spikes"), neuron.raw_threshold.requires_grad)
+    into: Any = {name: sums.get(name, currents[0]).flatten(2) if wanted else None for name, wanted in trained.items()}
+    outputs, constants, start = torch.empty_like(currents), flat_constants(neuron, membrane), membrane.clone()
+    if surrogate.compiled is not None:
+        flat = currents.flatten(2), membrane.flatten(1), constants, outputs.flatten(2)
+        if backends.scan_slopes(*flat, backends.SlopeSums(surrogate, ids, **into)):
+            return outputs
+    scan("lif", currents, membrane, constants, outputs)
+    decay, threshold = neuron.decay, neuron.threshold
+    after = scan("li", currents - threshold * outputs, start.clone(), constants[:1], torch.empty_like(currents))
+    before = torch.cat([start[None], after[:-1]])
+    raised = decay * before + currents
+    slope = surrogate.derivative((raised - threshold) / threshold)
+    made = {"slope": slope, "slope_before": slope * before, "before": before, "slope_raised": slope * raised}
+    for name, value in (made | {"spikes": outputs}).items():
+        if trained[name]:
+            sums.add(name, ids, value)
+    return outputs
+
+
+def trajectory(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Tensor, Tensor]:
+    """Run neurons over a chunk of currents. Returns: outputs, and the state before each step; `state` is updated."""
+    start, outputs = state[0].clone(), torch.empty_like(currents)
+    if neuron.kernel:  # "li" or "lis"
+        scan("li", currents, state[0], flat_constants(neuron, start)[:1], outputs)
+        before = torch.cat([start[None], outputs[:-1]])
+        return torch.softmax(outputs, dim=-1) if neuron.kernel == "lis" else outputs, before
+    before = torch.empty_like(currents)
+    for step, current in enumerate(currents):
+        before[step] = state[0]
+        outputs[step], after = neuron.step(current, state)
+        state[0].copy_(after[0])
+    return outputs, before
+
+
+def scan(kernel: str, currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    """Run a compiled neuron. Args: membrane: updated. Returns: outputs."""
+    synaptic = SynapticInput(currents.flatten(2), None, None, currents.dtype)
+    backends.scan(kernel, synaptic, membrane.flatten(1), constants, OutputSpec(outputs=outputs.flatten(2)))
+    return outputs
+
+
+def flat_constants(neuron: Neuron, membrane: Tensor) -> tuple[Tensor, ...]:
+    """The constants of a compiled neuron, each a number or one for each neuron."""
+    shape = membrane.shape[1:]
+    if len(shape) == 1:
+        return neuron.constants
+    return tuple(value.expand(shape).flatten() if value.ndim else value for value in neuron.constants)
+
+
+@torch.enable_grad()
+def step_factors(neuron: Neuron, currents: Tensor, before: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield d output and d next state of each step, by current, state and trained constants, (time, batch, …) each."""
+    constants = {name: spread(raw.detach(), currents.shape[2:]) for name, raw in trained_constants(neuron)}
+    sources = {"current": currents, "membrane": before} | constants
+    sources = {
+        name: value.expand_as(currents).flatten(0, 1).clone().requires_grad_() for name, value in sources.items()
+    }
+    with replaced(neuron, {name: sources[name] for name in constants}):
+        output, state = neuron.step(sources["current"], neuron.state_type(sources["membrane"]))
+    for prefix, value in (("output", output), ("state", state[0])):
+        found = torch.autograd.grad(value.sum(), list(sources.values()), retain_graph=True, allow_unused=True)
+        for name, slope in zip(sources, found, strict=True):
+            yield f"{prefix}/{name}", torch.zeros_like(currents) if slope is None else slope.view_as(currents)
+
+
+def learn_layer(
+    layer: Layer, sums: Sums, counts: Tensor, signal: Tensor, *, surrogate: Surrogate, at: At, return_input_grad: bool
+) -> Tensor | None:
+    """Add a layer's gradients. Args: counts: steps, (stretches, batch). signal: g, (stretches, batch, *features).
+
+    Returns: g of the layer below, (stretches, batch, *in_shape), or None.
+    """
+    assert layer.live_state is not None
+    neuron, connection, average = layer.neuron, layer.connection, sums.mean("input", counts).flatten(0, 1)
+    signal = signal.reshape(*counts.shape, *layer.live_state.neuron[0].shape[1:])  # the layer above may flatten it
+    if neuron.kernel == "lif":
+        delta = _through_lif(neuron, sums, counts, signal, through_reset=surrogate.through_reset)
+    elif neuron.spiking:
+        delta = _through_steps(neuron, sums, counts, signal)
+    else:
+        with torch.enable_grad(), using(layer, surrogate):
+            delta = _through_levels(neuron, connection(average), sums, counts, signal, at=at)
+    delta = delta.flatten(0, 1)
+    if is_dense(connection) and is_plain(connection):
+        add_gradient(layer, "weight", delta.t() @ average if layer.weight.requires_grad else None)
+        add_gradient(layer, "bias", delta.sum(dim=0))
+        below = delta @ layer.weight if return_input_grad else None
+    else:
+        weights = [raw for raw in connection.parameters() if raw.requires_grad]
+        sources = [*weights, *([average.requires_grad_()] if return_input_grad else [])]
+        with torch.enable_grad():
+            current = connection(average)
+        # Retained, because later backward passes need the graph of a weight that is computed from other parameters.
+        found = gradients(current, sources, delta, retain_graph=True) if sources else ()
+        for parameter, gradient in zip(weights, found, strict=False):
+            add(parameter, gradient)
+        below = found[-1] if return_input_grad else None
+    if below is None:
+        return None
+    below = below.reshape(*counts.shape, *average.shape[1:])
+    return below / as_factor(counts.clamp(min=1), below)
+
+
+def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, through_reset: bool) -> Tensor:
+    """Add the gradients of decays and thresholds of LIF neurons. Returns: λ, summed over the steps of each stretch."""
+    of, steps = sums.of, as_factor(counts, signal)
+    per_step = 1 / steps.clamp(min=1)
+    with torch.enable_grad():
+        constants = neuron.decay, neuron.threshold
+    decay, threshold = (value.detach() for value in constants)
+    by_spikes, kept = of["slope"] * signal, 1 - of["slope"] * per_step if through_reset else 1
+    following = adjoint(by_spikes * (per_step * (decay / threshold)), decay * kept, counts)
+    by_constants = [torch.zeros_like(value) for value in constants]
+    if "before" in of:
+        own = of["before"] - of["slope_before"] if through_reset else of["before"]
+        by_constants[0] = by_neuron(of["slope_before"], signal) / threshold + by_neuron(own, following)
+    if "spikes" in of:
+        own = of["slope_raised"] / threshold - of["spikes"] if through_reset else -of["spikes"]
+        by_constants[1] = by_neuron(own, following) - by_neuron(of["slope_raised"], signal) / threshold.square()
+    if raws := [raw for _, raw in trained_constants(neuron)]:
+        with torch.enable_grad():
+            total = torch.stack([(a * b).sum() for a, b in zip(constants, by_constants, strict=True)]).sum()
+        for raw, value in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
+            add(raw, value)
+    return torch.addcmul(by_spikes / threshold, steps * kept, following)
+
+
+def by_neuron(left: Tensor, right: Tensor) -> Tensor:
+    """Sum of products over stretches and batch."""
+    return (left * right).sum(dim=(0, 1))
+
+
+def _through_steps(neuron: Neuron, sums: Sums, counts: Tensor, signal: Tensor) -> Tensor:
+    """As `_through_lif`, for other spiking neurons."""
+    of = sums.of
+    by_state, kept = (sums.mean(name, counts) for name in ("output/membrane", "state/membrane"))
+    following = adjoint(by_state * signal, kept, counts)
+    for name, raw in trained_constants(neuron):
+        found = by_neuron(of[f"output/{name}"], signal) + by_neuron(of[f"state/{name}"], following)
+        add(raw, gathered(raw, found))
+    return of["output/current"] * signal + of["state/current"] * following
+
+
+def _through_levels(neuron: Neuron, current: Tensor, sums: Sums, counts: Tensor, signal: Tensor, *, at: At) -> Tensor:
+    """As `_through_lif`, for neurons with smooth steps: they are differentiated at their mean current and state.
+
+    Args: current: mean, (stretches × batch, *features).
+    """
+    raws = [raw for _, raw in trained_constants(neuron)]
+    current, before = current.detach().requires_grad_(), sums.mean("before", counts).flatten(0, 1).requires_grad_()
+    output, (after,) = neuron.step(current, neuron.state_type(before))
+    output = after if at == "logits" else output
+    both = torch.cat([output, after])
+    with torch.no_grad():
+        steps, zeros = as_factor(counts, signal), torch.zeros_like(signal)
+        by_state, kept = (
+            gradients(value, [before], cotangent, retain_graph=True)[0]
+            for value, cotangent in ((output, signal.flatten(0, 1)), (after, torch.ones_like(after)))
+        )
+        by_state, kept = (zeros if value is None else value.view_as(signal) for value in (by_state, kept))
+        following = adjoint(by_state, kept, counts)
+        through = torch.cat([(steps * signal).flatten(0, 1), (steps * following).flatten(0, 1)])
+        delta, *of_constants = gradients(both, [current, *raws], through)
+        for raw, value in zip(raws, of_constants, strict=True):
+            add(raw, value)
+    return zeros if delta is None else delta.view_as(signal)
+
+
+def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of ν(t+1) in each stretch, (stretches, batch, *features), from the last stretch to the first.
+
+    Args: by_state: c, as the result. kept: ρ, broadcast against c. counts: w, (stretches, batch).
+    """
+    wide = devices.widest_float(by_state.device)
+    counts = counts[:, :1] if bool((counts == counts[:, :1]).all()) else counts
+    steps, kept = counts.to(wide).view(*counts.shape, *[1] * (by_state.ndim - 2)), kept.to(wide)
+    kept = torch.where((1 - kept).abs() < _LEAST_LEAK, 1 - _LEAST_LEAK, kept)
+    all_kept, leak = kept**steps, 1 - kept
+    summed = (1 - all_kept) / leak
+    mean = summed / steps.clamp(min=1)
+    held = ((1 - mean) / leak).to(by_state.dtype)
+    all_kept, summed, mean = (value.to(by_state.dtype) for value in (all_kept, summed, mean))
+    following, found = torch.zeros_like(by_state[0]), torch.empty_like(by_state)
+    for at in reversed(range(len(by_state))):
+        torch.mul(mean[at], following, out=found[at])
+        found[at].addcmul_(held[at], by_state[at])
+        following = torch.addcmul(all_kept[at] * following, summed[at], by_state[at])
+    return found
+
+
+_LEAST_LEAK = 1e-9  # of a state that is kept entirely, where the closed form is 0/0
+
+
+# ── constants of neurons ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def trained_constants(neuron: Neuron) -> Iterator[tuple[str, Parameter]]:
+    """The trained parameters of neurons, `raw_decay` and others."""
+    return ((name, raw) for name, raw in neuron.named_parameters() if raw.requires_grad)
+
+
+def spread(raw: Tensor, features: tuple[int, ...]) -> Tensor:
+    """A number, or one for each group of neurons, as one for each neuron."""
+    if raw.numel() == 1 or len(features) > 1:
+        return raw.expand(features)
+    return raw.flatten().repeat_interleave(features[0] // raw.numel())
+
+
+def gathered(raw: Tensor, values: Tensor) -> Tensor:
+    """Sum numbers for each neuron into the shape of `raw`, the inverse of `spread`."""
+    return values.sum_to_size(raw.shape) if values.ndim > 1 else values.view(raw.numel(), -1).sum(dim=1).view_as(raw)
+
+
+@contextmanager
+def replaced(neuron: Neuron, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Context in which some parameters of neurons have other values: one for each row and neuron."""
+    kept: dict[str, Any] = {name: neuron._parameters[name] for name in values}
+    try:
+        neuron._parameters.update(values)  # type: ignore[arg-type]
+        yield
+    finally:
+        neuron._parameters.update(kept)
+
+
+@torch.enable_grad()
+def needs_own_states(layer: Layer) -> str:
+    """Return why a neuron's steps cannot be represented by means, by trying one step; "" if they can."""
+    neuron = layer.neuron
+    if len(neuron.state_type._fields) > 1:
+        count = len(neuron.state_type._fields)
+        return f"its neurons pass on {count} states, and this rule goes back through one; choose rule=bptt"
+    current = neuron.raw_decay.detach().new_zeros(1, *shape_of(neuron)).requires_grad_()
+    state = neuron.init_state(current)[0].detach().requires_grad_()
+    with using(layer, FastSigmoid()):
+        output, (after,) = neuron.step(current, neuron.state_type(state))
+    for value in (after, *([output] if neuron.spiking else [])):
+        if value.requires_grad:
+            for slope in torch.autograd.grad(
+                value.flatten()[0], [current, state], retain_graph=True, allow_unused=True
+            ):
+                if slope is not None and slope.flatten()[1:].any():
+                    return "its neurons act on each other within a step; choose rule=bptt"
+    return ""
