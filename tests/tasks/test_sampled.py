@@ -235,6 +235,16 @@ def test_a_long_condition_is_not_a_path(here):
     assert File(path="a.npz", test=f"subject={subjects}", validation=0).splits["test"].tolist() == [2, 5]
 
 
+def test_a_split_of_the_data_is_not_split_again(here):
+    inputs, labels = series()
+    (here / "mine").mkdir()
+    for name, part in (("train", slice(0, 15)), ("test", slice(15, 20))):
+        np.savez(f"mine/{name}.npz", inputs=inputs[part], label=labels[part], subject=np.arange(20)[part])
+    assert File(path="mine", test=0.5).splits["test"].tolist() == [15, 16, 17, 18, 19]
+    with pytest.raises(ValueError, match="mine is split into train and test, and task.test=subject<5 asks for another"):
+        File(path="mine", test="subject<5")
+
+
 class TestDataset:
     def test_a_loader_gives_its_dataset_and_its_batch_size(self):
         inputs, labels = series(40)

@@ -46,7 +46,8 @@ class File(SampledTask):
         size, grey: of images; see `data.images.read_images`; size: also of the sensor of events.
         channels, downsample, max_time, time_unit, from_first: of events; see `data.events.EventReading`.
         test, validation: the held-out samples: a fraction, drawn by the seed, or the end of the data with `cut`; a
-            condition on a field, such as "index<5" or "speaker=lucas"; or, for `test`, the path of a second file.
+            condition on a field, such as "index<5" or "speaker=lucas"; or, for `test`, the path of a second file. Where
+            the data hold a split of their own, it replaces the fractions.
         augment_steps, augment_channels, noise, batch_size, seed: see `SampledTask`.
     Raises: OSError if the data cannot be read; ImportError for a missing library; ValueError that says what was found
         and what is wanted.
@@ -159,6 +160,11 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
     parts = {name: _load(file, how) for name, file in paths.items()}
     if isinstance(test, str) and _exists(test):
         parts["test"] = _load(test, how)
+    elif isinstance(test, str) and len(parts) > 1:
+        raise ValueError(
+            f"{path} is split into {' and '.join(parts)}, and task.test={test} asks for another split: leave it out, or "
+            "put all samples in one file or folder"
+        )
     if len(parts) == 1:
         return parts["train"], *_own_split(parts["train"], test)
     first = parts["train"]
