@@ -162,7 +162,7 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
         parts["test"] = _load(test, how)
     elif isinstance(test, str) and len(parts) > 1:
         raise ValueError(
-            f"{path} is split into {' and '.join(parts)}, and task.test={test} asks for another split: leave it out, or "
+            f"{path} is split into {' and '.join(parts)}, and task.test={test} asks for another split: omit it or "
             "put all samples in one file or folder"
         )
     if len(parts) == 1:
