@@ -46,7 +46,7 @@ class OTPE(CarriedRule):
     Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end. Within a
         chunk no R̂ is formed, as in `EProp`.
     Source: Summe, Schaefer, Joshi (2023), doi:10.48550/arXiv.2311.16151; mean slopes and factorized biases as in the
-        authors' package slax. There, all layers have one λ.
+        code of the paper's experiments, where all layers have one λ.
     """
 
     def __init__(self, net: Sequential, *, factorized: bool = False, surrogate: Surrogate | str = "fast_sigmoid"):
