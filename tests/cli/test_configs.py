@@ -78,6 +78,8 @@ def shrink(composed: Composed) -> Composed:
         if part.get("_target_") == "tracetorch.tasks.File":
             part.update(path=DATA, pattern=None)
         part.update({key: value for key, value in SMALL.items() if key in part})
+        if part.get("_target_") == "tracetorch.tasks.Manifolds":
+            part["duration"] = 0.2  # which is not drawn for each trial
         if folder := EVENTS.get(str(part.get("_target_")).rpartition(".")[2]):
             part |= {"source": event_folder(folder), "validation": 0.1, "max_rate": 20.0}  # they hold few events
     train, network = config["train"], config["network"]

@@ -24,7 +24,7 @@ class DECOLLE(TwoPassRule):
     Args:
         net: any network of `tt.nn`.
         surrogate: as in `BPTT`, without `through_reset`.
-        seed: of the local readouts, drawn from −1/(2·√n) to 1/(2·√n) for n neurons.
+        seed: of the local readouts, drawn from −1/(2·√n) to 1/(2·√n) for n neurons; they have no bias.
     Gradient: of other losses than the training's. For W and b of a tied hidden layer, equal to backpropagation through
         time of its local loss (with the same surrogate, not through the reset), the input of the layer held constant.
         Approximate for the readout, as in `OTTT`. Decays and thresholds get the gradient of each step alone.
@@ -67,6 +67,7 @@ class DECOLLE(TwoPassRule):
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         assert signal is not None and self._label is not None
         (target, counted), self._label = self._label, None
+        target = target.to(signal.device)
         if counted is None:
             counted = torch.ones(signal.shape[:2], dtype=torch.bool, device=signal.device)
         if target.ndim == (2 if target.is_floating_point() else 1):  # one for each sample, which holds at every step
