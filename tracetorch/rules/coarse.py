@@ -131,7 +131,7 @@ class CoarseBPTT(Rule):
     Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
     """
 
-    takes_logits = True
+    takes_logits = takes_precision = True
     online_option = "rule.spacing=log or "
 
     def __init__(
