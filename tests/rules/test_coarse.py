@@ -308,6 +308,13 @@ def test_signals_at_the_logits_skip_the_softmax():
         rule.backward(signal, at="logits")
 
 
+def test_it_learns_from_the_spikes_of_rounded_weights():
+    rule, plain = CoarseBPTT(lively("LIF-LIF-LIS")), lively("LIF-LIF-LIS")
+    rule.net.precision = plain.precision = torch.bfloat16
+    torch.testing.assert_close(rule.forward(spikes()), plain.run(spikes()), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(rule.forward(spikes()), lively("LIF-LIF-LIS").run(spikes()))
+
+
 def test_neurons_with_several_states_or_with_an_effect_on_each_other_are_refused():
     class Competing(Plain):
         def step(self, current, state):

@@ -130,7 +130,7 @@ class CoarseBPTT(Rule):
     Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
     """
 
-    takes_logits = True
+    takes_logits = takes_precision = True
     online_option = "rule.spacing=log or "
 
     def __init__(
@@ -487,7 +487,7 @@ def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, thr
             total = torch.stack([(a * b).sum() for a, b in zip(constants, by_constants, strict=True)]).sum()
         for raw, value in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
             add(raw, value)
-    return torch.addcmul(by_spikes / threshold, steps * kept, following)
+    return by_spikes.div_(threshold).addcmul_(steps * kept, following)
 
 
 def by_neuron(left: Tensor, right: Tensor) -> Tensor:
@@ -523,7 +523,7 @@ def _through_levels(neuron: Neuron, current: Tensor, sums: Sums, counts: Tensor,
             for value, cotangent in ((output, signal.flatten(0, 1)), (after, torch.ones_like(after)))
         )
         by_state, kept = (zeros if value is None else value.view_as(signal) for value in (by_state, kept))
-        following = adjoint(by_state, kept, counts)
+        following = adjoint(by_state.clone(), kept, counts)
         through = torch.cat([(steps * signal).flatten(0, 1), (steps * following).flatten(0, 1)])
         delta, *of_constants = gradients(both, [current, *raws], through)
         for raw, value in zip(raws, of_constants, strict=True):
@@ -534,7 +534,7 @@ def _through_levels(neuron: Neuron, current: Tensor, sums: Sums, counts: Tensor,
 def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
     """Return the mean of ν(t+1) in each stretch, (stretches, batch, *features), from the last stretch to the first.
 
-    Args: by_state: c, as the result. kept: ρ, broadcast against c. counts: w, (stretches, batch).
+    Args: by_state: c, which becomes the result. kept: ρ, broadcast against c. counts: w, (stretches, batch).
     """
     wide = devices.widest_float(by_state.device)
     counts = counts[:, :1] if bool((counts == counts[:, :1]).all()) else counts
@@ -545,12 +545,12 @@ def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
     mean = summed / steps.clamp(min=1)
     held = ((1 - mean) / leak).to(by_state.dtype)
     all_kept, summed, mean = (value.to(by_state.dtype) for value in (all_kept, summed, mean))
-    following, found = torch.zeros_like(by_state[0]), torch.empty_like(by_state)
+    following = torch.zeros_like(by_state[0])
     for at in reversed(range(len(by_state))):
-        torch.mul(mean[at], following, out=found[at])
-        found[at].addcmul_(held[at], by_state[at])
-        following = torch.addcmul(all_kept[at] * following, summed[at], by_state[at])
-    return found
+        earlier = torch.addcmul(all_kept[at] * following, summed[at], by_state[at])
+        by_state[at].mul_(held[at]).addcmul_(mean[at], following)
+        following = earlier
+    return by_state
 
 
 _LEAST_LEAK = 1e-9  # of a state that is kept entirely, where the closed form is 0/0
