@@ -44,7 +44,7 @@ from tracetorch.rules.base import Rule
 from tracetorch.rules.stepwise import add_gradient
 from tracetorch.rules.surrogate import SURROGATES, FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
 
-_PARTS = 8
+_PARTS = 16
 """Parts of a chunk of `Sequential.run`, so that a layer's currents and outputs stay in cache, too."""
 
 Spacing = Literal["uniform", "log"]

@@ -132,23 +132,30 @@ def scan_currents(first, last, currents, neurons, out, readout):
     return fired
 
 
-@compiled
+@compiled(error_model="numpy")  # otherwise each division is checked for 0, and its loop is not vectorised
 def scan_slopes(first, last, currents, neurons, outputs, slopes):
-    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps."""
+    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps.
+
+    The loops are short: LLVM does not vectorise those of many arrays, which might overlap, or with a signed index.
+    """
     _, membrane, decay, threshold = neurons
     derivative, scale, height, stretch, slope_sum, slope_before, before_sum, slope_raised, spikes = slopes
     count, one = membrane.shape[1], height / height
-    per_threshold, slope = one / threshold, np.empty(count, currents.dtype)
+    per_threshold, slope, output = one / threshold, np.empty(count, currents.dtype), np.empty(count, currents.dtype)
     before, raised = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
     for sample in range(first, last):
         for step in range(currents.shape[0]):
-            at = uint64(stretch[step])  # unsigned, so that the loops are vectorised
+            at = uint64(stretch[step])
             for neuron in range(count):
                 before[neuron] = membrane[sample, neuron]
+            for neuron in range(count):
                 raised[neuron] = decay[neuron] * before[neuron] + currents[step, sample, neuron]
+            for neuron in range(count):
                 fires = raised[neuron] > threshold[neuron]
-                outputs[step, sample, neuron] = fires
+                output[neuron] = fires
                 membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
+            for neuron in range(count):
+                outputs[step, sample, neuron] = output[neuron]
             if derivative == FAST_SIGMOID:
                 for neuron in range(count):
                     flat = one + scale * abs(raised[neuron] * per_threshold[neuron] - one)
@@ -163,14 +170,16 @@ def scan_slopes(first, last, currents, neurons, outputs, slopes):
                     slope[neuron] = height * max(one - distance, one - one)
             for neuron in range(count):
                 slope_sum[at, sample, neuron] += slope[neuron]
-            if slope_before.shape[0]:
+            if before_sum.shape[0]:
                 for neuron in range(count):
                     slope_before[at, sample, neuron] += slope[neuron] * before[neuron]
+                for neuron in range(count):
                     before_sum[at, sample, neuron] += before[neuron]
-            if slope_raised.shape[0]:
+            if spikes.shape[0]:
                 for neuron in range(count):
                     slope_raised[at, sample, neuron] += slope[neuron] * raised[neuron]
-                    spikes[at, sample, neuron] += outputs[step, sample, neuron]
+                for neuron in range(count):
+                    spikes[at, sample, neuron] += output[neuron]
 
 
 @compiled
