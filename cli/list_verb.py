@@ -51,7 +51,9 @@ def _wrapped(head: str, text: str) -> list[str]:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     if width < len(head) + 20:
         return [f"{head}{text}"]
-    return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head)) or [head.rstrip()]
+    below = " " * len(head)
+    lines = textwrap.wrap(text, width, initial_indent=head, subsequent_indent=below, break_on_hyphens=False)
+    return lines or [head.rstrip()]
 
 
 def purpose(path: Path) -> str:

@@ -267,7 +267,7 @@ class TestDataset:
             Dataset([(np.ones((5, 2)), 1)], test=[(np.ones((4, 2)), 1), (np.ones((4, 3)), 0)])
         with pytest.raises(ValueError, match="train item 0 must be a pair"):
             Dataset([1, 2])
-        with pytest.raises(ValueError, match=r"test item 1 has the shape \(3, 4\), and the first item \(3, 2\)"):
+        with pytest.raises(ValueError, match=r"test item 1 has the shape \(3, 4\); wanted: \(steps, 2\), as the first"):
             Dataset([(np.zeros((3, 2)), 0)] * 4, test=[(np.zeros((3, 2)), 0), (np.zeros((3, 4)), 0)])
         with pytest.raises(TypeError, match="train must be a dataset with a length"):
             Dataset(7)

@@ -43,7 +43,7 @@ from tracetorch.rules.base import Rule
 from tracetorch.rules.stepwise import add_gradient
 from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
 
-_PARTS = 8
+_PARTS = 16
 """Parts of a chunk of `Sequential.run`, so that a layer's currents and outputs stay in cache, too."""
 
 Spacing = Literal["uniform", "log"]
@@ -386,9 +386,9 @@ def trajectory(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Tensor, Te
     """Run neurons over a chunk of currents. Returns: outputs, and the state before each step; `state` is updated."""
     start, outputs = state[0].clone(), torch.empty_like(currents)
     if neuron.kernel:  # "li" or "lis"
-        scan("li", currents, state[0], flat_constants(neuron, start)[:1], outputs)
-        before = torch.cat([start[None], outputs[:-1]])
-        return torch.softmax(outputs, dim=-1) if neuron.kernel == "lis" else outputs, before
+        constants = flat_constants(neuron, start)
+        before = torch.cat([start[None], scan("li", currents, state[0], constants, outputs)[:-1]])
+        return (scan("lis", currents, start, constants, outputs) if neuron.kernel == "lis" else outputs), before
     before = torch.empty_like(currents)
     for step, current in enumerate(currents):
         before[step] = state[0]

@@ -138,43 +138,49 @@ def scan_currents(first, last, currents, neurons, out, readout):
     return fired
 
 
-@compiled
+@compiled(error_model="numpy")  # otherwise each division is checked for 0, and its loop is not vectorised
 def scan_slopes(first, last, currents, neurons, surrogate, outputs, slopes):
-    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps."""
+    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps.
+
+    The loops are short: LLVM does not vectorise those of many arrays, which might overlap, or with a signed index.
+    """
     _, membrane, decay, threshold = neurons
     stretch, slope_sum, slope_before, before_sum, slope_raised, spikes = slopes
     count = membrane.shape[1]
-    slope, before, raised = (
-        np.empty(count, currents.dtype),
-        np.empty(count, currents.dtype),
-        np.empty(count, currents.dtype),
-    )
+    slope, output = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
+    before, raised = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
     inverse = surrogate.height / surrogate.height / threshold
     for sample in range(first, last):
         for step in range(currents.shape[0]):
-            at = uint64(stretch[step])  # unsigned, so that the loops are vectorised
+            at = uint64(stretch[step])
             for neuron in range(count):
                 before[neuron] = membrane[sample, neuron]
+            for neuron in range(count):
                 raised[neuron] = decay[neuron] * before[neuron] + currents[step, sample, neuron]
+            for neuron in range(count):
                 fires = raised[neuron] > threshold[neuron]
-                outputs[step, sample, neuron] = fires
+                output[neuron] = fires
                 membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
+            for neuron in range(count):
+                outputs[step, sample, neuron] = output[neuron]
             _slopes(surrogate, raised, inverse, slope)
             for neuron in range(count):
                 slope_sum[at, sample, neuron] += slope[neuron]
-            if slope_before.shape[0]:
+            if before_sum.shape[0]:
                 for neuron in range(count):
                     slope_before[at, sample, neuron] += slope[neuron] * before[neuron]
+                for neuron in range(count):
                     before_sum[at, sample, neuron] += before[neuron]
-            if slope_raised.shape[0]:
+            if spikes.shape[0]:
                 for neuron in range(count):
                     slope_raised[at, sample, neuron] += slope[neuron] * raised[neuron]
-                    spikes[at, sample, neuron] += outputs[step, sample, neuron]
+                for neuron in range(count):
+                    spikes[at, sample, neuron] += output[neuron]
 
 
-@compiled
+@compiled(error_model="numpy")
 def scan_with_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membranes):
-    """LIF neurons, and the slope of their spikes; see `dispatch.lif_slopes`.
+    """Run LIF neurons, and return the slopes of their spikes; see `dispatch.lif_slopes`.
 
     Args:
         currents, spikes, slopes: (time, batch, neurons).
@@ -182,13 +188,8 @@ def scan_with_slopes(first, last, currents, neurons, surrogate, spikes, slopes, 
     """
     _, membrane, decay, threshold = neurons
     count = membrane.shape[1]
-    # Each loop over neurons writes to a few arrays only: otherwise it is not vectorised.
-    output, slope, raised = (
-        np.empty(count, currents.dtype),
-        np.empty(count, currents.dtype),
-        np.empty(count, currents.dtype),
-    )
-    inverse = surrogate.height / surrogate.height / threshold
+    slope, output = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
+    raised, inverse = np.empty(count, currents.dtype), surrogate.height / surrogate.height / threshold
     for sample in range(first, last):
         for step in range(currents.shape[0]):
             if membranes.shape[0]:
