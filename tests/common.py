@@ -176,9 +176,7 @@ RULES = [
     Row("OTPE", "OTPE", tt.rules.OTPE),
     Row("OTPE-factorized", "OTPE", lambda net: tt.rules.OTPE(net, factorized=True)),
     Row("STLLR", "STLLR", tt.rules.STLLR),
-    Row("STLLR-own-trace", "STLLR", lambda net: tt.rules.STLLR(net, pre_decay=0.8, post_scale=1.0)),
     Row("ESDRTRL", "ESDRTRL", tt.rules.ESDRTRL),
-    Row("ESDRTRL-reset", "ESDRTRL", lambda net: tt.rules.ESDRTRL(net, through_reset=True)),
     Row("TruncatedBPTT", "TruncatedBPTT", lambda net: tt.rules.TruncatedBPTT(net, k=5)),
 ]
 

@@ -197,9 +197,10 @@ class Plain(Triangle):
 SURROGATES = [FastSigmoid(3.0), Arctan(1.5), Triangle(0.4), Plain(0.4)]
 
 
-@pytest.mark.parametrize("for_each_neuron", [False, True])
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+@pytest.mark.parametrize(
+    ("surrogate", "dtype", "for_each_neuron"),
+    cases.combined(surrogate=SURROGATES, dtype=FLOATS, for_each_neuron=(False, True)),
+)
 def test_slopes_of_spikes_equal_those_of_autograd(surrogate, dtype, for_each_neuron):
     steps, batch, count = 5, 3, 7
     currents, start = 0.8 * normal(steps, batch, count).to(dtype), normal(batch, count, seed=1).to(dtype)

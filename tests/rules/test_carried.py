@@ -206,9 +206,8 @@ def gradient_distance(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize(("rule", "net"), combined(rule=RULES, net=NETS))
-def test_a_rule_follows_its_definition_step_by_step(rule, net):
+@pytest.mark.parametrize(("rule", "net", "chunk"), combined(rule=RULES, net=NETS, chunk=(64, 5)), indirect=["chunk"])
+def test_a_rule_follows_its_definition_step_by_step(rule, net, chunk):
     """D-RTRL is OTTT: without recurrence, its eligibilities are the traces of the inputs."""
     make, definition, options, wrong = RULES[rule]
     net = NETS[net]()
@@ -221,7 +220,7 @@ def test_a_rule_follows_its_definition_step_by_step(rule, net):
     assert min(distances(found, turned)) > 1e-3
 
 
-@pytest.mark.parametrize("window", [5, 60])
+@pytest.mark.parametrize("window", [5, pytest.param(60, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "d_rtrl"])
 def test_a_window_gives_each_of_its_steps_its_part_of_the_signal(rule, window):
     make, definition, options, _ = RULES[rule]
@@ -258,6 +257,10 @@ def lively():
     return net
 
 
+TOGETHER = combined(rule=PARTS, moments=(0, 1), chunk=(64, 5))
+"""Rules, numbers of learning moments between parts, and steps at once."""
+
+
 def assert_same(found, wanted):
     assert set(found) == set(wanted) >= {"layers.0.connection.weight", "layers.0.connection.bias"}
     for name, value in wanted.items():
@@ -265,22 +268,21 @@ def assert_same(found, wanted):
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["one-learning-moment", "three"])
-@pytest.mark.parametrize("rule", PARTS)
-def test_sums_continue_from_part_to_part_of_a_sequence(rule, between):
+@pytest.mark.parametrize(("rule", "moments", "chunk"), TOGETHER, indirect=["chunk"])
+def test_sums_continue_from_part_to_part_of_a_sequence(rule, moments, chunk):
+    between = (learn,) * moments
     found = learned(PARTS[rule](lively()), 6, *between, 9, *between, 9, window=3)
     assert_same(found, learned(PARTS[rule](lively()), 24, window=3))
 
 
-@pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["no-learning-moment", "one"])
-@pytest.mark.parametrize("rule", PARTS)
-def test_a_masked_reset_clears_the_sums_of_its_samples(rule, between):
+@pytest.mark.parametrize(("rule", "moments", "chunk"), TOGETHER, indirect=["chunk"])
+def test_a_masked_reset_clears_the_sums_of_its_samples(rule, moments, chunk):
     """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
     mask = torch.tensor([False, True, False])
     signal, alone = normal(3, OUT) * mask[:, None], PARTS[rule](lively())
-    found = learned(PARTS[rule](lively()), 4, learn, 5, *between, lambda rule: rule.reset(mask), 15, signal=signal)
+    found = learned(
+        PARTS[rule](lively()), 4, learn, 5, *(learn,) * moments, lambda rule: rule.reset(mask), 15, signal=signal
+    )
     alone.forward(spikes()[9:], reduce="mean")
     alone.backward(signal)
     assert_same(found, gradients(alone.net))
