@@ -174,7 +174,6 @@ RULES = [
     Row("OTTT", "OTTT", tt.rules.OTTT),
     Row("DECOLLE", "DECOLLE", tt.rules.DECOLLE),
     Row("OTPE", "OTPE", tt.rules.OTPE),
-    Row("OTPE-factorized", "OTPE", lambda net: tt.rules.OTPE(net, factorized=True)),
     Row("STLLR", "STLLR", tt.rules.STLLR),
     Row("ESDRTRL", "ESDRTRL", tt.rules.ESDRTRL),
     Row("TruncatedBPTT", "TruncatedBPTT", lambda net: tt.rules.TruncatedBPTT(net, k=5)),

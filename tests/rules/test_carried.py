@@ -191,6 +191,7 @@ RULES = {
     "d_rtrl": (OTTT, d_rtrl, {}, None),
 }
 """Rule, definition, options of both, and what makes the definition another one."""
+PARTS = {rule: partial(RULES[rule][0], **RULES[rule][2]) for rule in RULES if rule not in ("d_rtrl", "s_tllr-scales")}
 
 
 def distances(found, wanted):
@@ -221,7 +222,7 @@ def test_a_rule_follows_its_definition_step_by_step(rule, net, chunk):
 
 
 @pytest.mark.parametrize("window", [5, pytest.param(60, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "d_rtrl"])
+@pytest.mark.parametrize("rule", PARTS)
 def test_a_window_gives_each_of_its_steps_its_part_of_the_signal(rule, window):
     make, definition, options, _ = RULES[rule]
     net, xs, signal = network(hidden=2), example().xs, torch.zeros(STEPS, BATCH, OUT).double()
@@ -242,9 +243,6 @@ def test_otpe_sends_signals_down_through_mean_slopes():
 
 def learn(rule):
     rule.backward(normal(3, OUT))
-
-
-PARTS = {rule: partial(RULES[rule][0], **RULES[rule][2]) for rule in RULES if rule != "d_rtrl"}
 
 
 def lively():
