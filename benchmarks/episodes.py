@@ -45,7 +45,10 @@ def main(target: Target, panels: Panels) -> None:
 
 
 def gather(folder: Path) -> dict[str, list[Curve]]:
-    """The curves of all runs, by the name of their folder in this one. Raises: ValueError if there are none."""
+    """Return the curves of all runs, by the name of their folder in this one.
+
+    Raises: ValueError if there are none; KeyError for runs without episodes.
+    """
     runs = sorted(folder.glob("*/**/metrics.jsonl")) if folder.name else []
     if not runs:
         raise ValueError(f"there are no runs in the folders of {str(folder)!r}: a panel is written as TITLE=FOLDER")
@@ -60,8 +63,8 @@ def gather(folder: Path) -> dict[str, list[Curve]]:
 def curve(records: Sequence[dict[str, Any]], num_envs: int) -> Curve:
     """Return points from training records: the actions in all environments divided by the episodes that ended.
 
-    A point covers records in which at least two episodes per environment have ended. Otherwise points would be uneven:
-    environments that all reach the limit end together, and hardly any episode ends between two such moments.
+    A point covers records with at least two ended episodes per environment. With fewer, points would be uneven:
+    environments that all reach the limit end together, and few episodes end in between.
     """
     ended, lengths, update, count = list[int](), list[float](), 0, 0
     for row in records:

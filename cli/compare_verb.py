@@ -13,7 +13,7 @@ import typer
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.shared_arguments import Traceback, folder_argument, folder_option
-from tracetorch.cli.suggest import has, no_such_key
+from tracetorch.cli.suggest import has_key, no_such_key
 from tracetorch.cli.terminal import console, say
 from tracetorch.files import leads_out
 
@@ -128,7 +128,7 @@ def _no_such_key(name: str, known: list[str]) -> str:
         for part in parts:
             node = node.setdefault(part, {})
         node.setdefault(last, {} if any(other.startswith(f"{key}.") for other in known) else "a value")
-    if has(nested, name):
+    if has_key(nested, name):
         inner = [key for key in known if key.startswith(f"{name}.")]
         return f"{shorten(name)}: that is a part of the config, not a value. Name one of {', '.join(inner[:8])}."
     return no_such_key(name, nested)

@@ -43,7 +43,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the file and 
 def command(kind: Kind, name: Name, traceback: Traceback = False) -> None:
     """Write a part of your own that runs as it stands: NAME.py, its YAML in conf/, and test_NAME.py.
 
-    Outside of a project, makes the folder one (tracetorch.toml). Overwrites no file.
+    Outside of a project, makes the folder one (tracetorch.toml); in one, adds NAME to its packages. Overwrites no other
+    file.
     """
     group = _GROUPS[kind]
     own = project.current()
@@ -114,9 +115,8 @@ def _filled(kind: str, name: str) -> list[str]:
         "own_part": name,
         "Own part": words.capitalize(),
     }
-    for placeholder, new_name in new_names.items():
-        texts = [text.replace(placeholder, new_name) for text in texts]
-    return texts
+    pattern = "|".join(map(re.escape, new_names))  # in one pass: a new name may hold a placeholder
+    return [re.sub(pattern, lambda found: new_names[found[0]], text) for text in texts]
 
 
 def _with_package(own: project.Project, name: str) -> str:

@@ -29,7 +29,7 @@ def value_at(config: Config, name: str, default: Any = None) -> Any:
     return node
 
 
-def has(config: Config, name: str) -> bool:
+def has_key(config: Config, name: str) -> bool:
     """Whether a config has the dotted key `name`; a key that is set to null counts."""
     return value_at(config, name, _MISSING) is not _MISSING
 

@@ -4,7 +4,7 @@
 3  experiments               the library; never cli
 2  plot, tasks, runs < compare, diagnostics, interop < training   each may import those before it as MAY_IMPORT says
 1  nn, loss < rules          nn and loss know neither each other nor the rules
-0  constrain, functional, encode, backends, data, device, memory, files, printable, renamed, optional, loggers
+0  constrain, functional, encode, backends, data, device, memory, modes, files, printable, renamed, optional, loggers
 
 """
 

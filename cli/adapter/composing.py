@@ -31,12 +31,12 @@ from tracetorch.cli.adapter.presets import (
 )
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.adapter.replacing import left_out, replace_choice, replace_target, typed_targets
-from tracetorch.cli.adapter.starting import starting
+from tracetorch.cli.adapter.starting import from_source
 from tracetorch.cli.adapter.suggesting import own_name, suggestions
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import accepts
-from tracetorch.cli.suggest import has, no_such_key, value_at
+from tracetorch.cli.suggest import has_key, no_such_key, value_at
 from tracetorch.renamed import current
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
@@ -114,7 +114,7 @@ def _chosen(
     They are what suits the user's data, layers as in the run of `init_from`, and no other length than a typed one.
     """
     typed = _typed(overrides)
-    layers, remark = starting(config, typed, imports=calls_own)
+    layers, remark = from_source(config, typed, imports=calls_own)
     targets, own = typed_values(overrides) if calls_own else None, project.current()
     packages = project.trusted(config_dir) if config_dir is not None else own.packages if own else ()
     suggested = suggestions(config, {**typed, **layers}, targets, packages)
@@ -124,7 +124,7 @@ def _chosen(
     lines += [f"{key}={quote_value(value)}" for key, value in layers.items()]
     lengths = [key for key in _LENGTHS if typed.get(key) is not None]
     if len(lengths) == 1:  # a length that is typed replaces that of the preset
-        lines += [f"{key}=null" for key in _LENGTHS if key not in typed and has(config, key)]
+        lines += [f"{key}=null" for key in _LENGTHS if key not in typed and has_key(config, key)]
     return lines, remarks + [remark] * bool(remark)
 
 
@@ -149,7 +149,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
     config = OmegaConf.create(base.config)
     for override in [parse(line) for line in changes]:
         key, value = override.key_or_group, override.value()
-        if not has(base.config, key) and not _is_argument(base.config, key):
+        if not has_key(base.config, key) and not _is_argument(base.config, key):
             raise UsageError(no_such_key(key, base.config, _keys_of))
         check_plain(value, key=key)  # before references are resolved
         OmegaConf.update(config, key, value, merge=True)
@@ -238,7 +238,7 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
         if name == "experiment":
             advice = "change single values, such as device=cpu"
             raise UsageError(f"'{line}': experiment was chosen when the run began; {advice}")
-        if not has(config, name):
+        if not has_key(config, name):
             raise UsageError(no_such_key(name, config))
         *parents, last = name.split(".")
         node: Any = changed

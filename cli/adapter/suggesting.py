@@ -11,7 +11,7 @@ from tracetorch.cli.adapter.making import locate, make, naming
 from tracetorch.cli.adapter.overrides import GROUPS
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.suggest import has
+from tracetorch.cli.suggest import has_key
 from tracetorch.files import expanded
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def suggestions(
 ) -> DataSuggestions | None:
     """Return the choices that suit a `File` task, or a dataset of the user's own, without those that are typed.
 
-    The data are read for this; the task of the run then finds those of a file in a cache.
+    This reads the data; for a file, the run's own task then finds them in a cache.
 
     Args:
         config: composed of the typed overrides.
         typed: their values, by key or group.
-        targets: typed ones, see `adapter.typed_values`, which may be called. None: no part of the user's own may be.
-        packages: others that may be called.
-    Returns: None for another task, or if another experiment than "file" is typed.
+        targets: typed values that may be called, see `adapter.typed_values`; None: call no part of the user's own.
+        packages: packages that may also be called.
+    Returns: None for another task, one that may not be made, a typed dataset, or an experiment other than "file".
     Raises: UsageError for data that cannot be read; not for data that do not exist.
     """
     node = config.get("task")
@@ -82,7 +82,7 @@ def suggestions(
         length = _passes(typed, task.batches_per_pass)
         data, found = task.description(), found + suggest(task, rule, hidden, length)
     return DataSuggestions(
-        data, [each for each in found if each.key not in typed and (each.key in GROUPS or has(config, each.key))]
+        data, [each for each in found if each.key not in typed and (each.key in GROUPS or has_key(config, each.key))]
     )
 
 
@@ -103,7 +103,7 @@ def own_name(experiment: str, config: dict[str, Any]) -> str:
 
 
 def is_own(task: dict[str, Any]) -> bool:
-    """Whether a task, of a config, may be one with a dataset of the user's own."""
+    """Whether the task of a config may hold a dataset of the user's own."""
     target = str(task.get("_target_"))
     return target == DATASET or not target.startswith("tracetorch.")
 

@@ -68,6 +68,11 @@ def test_a_name_that_the_file_uses_otherwise_gets_another_class(here, kind, name
         compile(text, path, "exec")
 
 
+def test_a_name_may_hold_a_word_of_the_template(here):
+    ran("new", "task", "my_own_part")
+    assert "from my_own_part import MyOwnPart\n" in Path("test_my_own_part.py").read_text()
+
+
 def test_nothing_is_overwritten_and_a_wrong_name_is_one_sentence(here):
     for typed, phrase in (
         ("task mnist", "task=mnist comes with tracetorch: give another name, such as my_mnist"),

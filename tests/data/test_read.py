@@ -209,6 +209,7 @@ WRONG: Any = {
     "a text as .npz": (lambda t: (t / "a.npz").write_text("x") and t / "a.npz", Reading(), "not a .npz file"),
     "empty file": (lambda t: (t / "a.npz").write_bytes(b"") or t / "a.npz", Reading(), "not a .npz file"),
     "no such array": (npz(foo=X, y=[1]), Reading(), "holds foo, y, and none of inputs"),
+    "a mistyped array": (npz(x=X, label=[1] * 4), Reading(target="lable"), "no array lable; did you mean label?"),
     "no target": (npz(x=X), Reading(), "none of target"),
     "one dimension": (npz(x=X[0, 0], y=[1, 2]), Reading(), "of shape (2,); wanted"),
     "texts as input": (npz(x=np.array([["a"]]), y=[1]), Reading(), "wanted: numbers"),

@@ -1,5 +1,6 @@
 """S-TLLR, OTPE and ES-D-RTRL against their definitions, computed step by step; what each of them drops."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -402,10 +403,12 @@ def own():
     [
         (partial(STLLR, pre_decay=1.5), "pre_decay must be from 0 to 1, got 1.5"),
         (partial(STLLR, post_decay=-0.1), "post_decay must be from 0 to 1, got -0.1"),
+        (partial(STLLR, post_scale=math.nan), "post_scale must be finite, got nan"),
+        (partial(ESDRTRL, decay="a"), "decay must be a number, got 'a'"),
         (partial(ESDRTRL, decay=1.0), "decay must be above 0 and below 1, got 1"),
         (lambda net: ESDRTRL(own(), through_reset=True), "through_reset=True needs .* neurons, got Own"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make(network())

@@ -72,7 +72,7 @@ def test_merging_never_changes_the_means_of_all_steps(spacing):
         for part in spikes().split(5):
             rule.forward(part)
         assert (rule._counts.sum(dim=0) == STEPS).all()
-        totals.append([{name: value.sum(dim=0) for name, value in sums.of.items()} for sums in rule._sums])
+        totals.append([{name: value.sum(dim=0) for name, value in sums.by_name.items()} for sums in rule._sums])
     torch.testing.assert_close(totals[0][0]["input"], spikes().sum(dim=0))
     for merged in totals[:2]:
         for found, wanted in zip(merged, totals[2], strict=True):
@@ -162,7 +162,7 @@ def test_neither_kernels_nor_chunks_change_the_gradient(spacing, surrogate, monk
     found = learned(make(lively("LIF-LIF-LIS")), STEPS)
     monkeypatch.setattr(coarse, "chunk_steps", lambda *_: 5 * coarse._PARTS)
     assert_close(learned(make(lively("LIF-LIF-LIS")), STEPS), found)
-    monkeypatch.setattr(backends, "scan_slopes", lambda *_: False)
+    monkeypatch.setattr(backends, "sum_lif_slopes", lambda *_: False)
     assert_close(learned(make(lively("LIF-LIF-LIS")), STEPS), found)
 
 

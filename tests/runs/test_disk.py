@@ -10,13 +10,13 @@ from tests.command_line import CLICKS, files, tracetorch
 from tracetorch.files import WriteError
 from tracetorch.runs.folder import state_of
 
-# Hidden neurons enough for a checkpoint that is larger than the smallest disk below.
+# Enough hidden neurons for a checkpoint larger than the smallest disk below.
 BIG = (*CLICKS, "network.hidden=[2000]", "train.updates=3", "train.log_every=1")
 
 
 @pytest.fixture
 def disk(here):
-    """A disk of its own, 256 KiB large, mounted in the present folder; `disk("size=8m")` mounts it again as said."""
+    """A disk of 256 KiB, mounted in the working directory; `disk("size=8m")` remounts it with that option."""
     place = here / "disk"
     place.mkdir()
 
@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def it(finished, here):
+def run_folder(finished, here):
     return shutil.copytree(finished, here / "it")
 
 
@@ -59,7 +59,10 @@ def fails(*words, code=2):
 def test_a_full_disk_fails_the_run_and_resume_continues_with_space(disk, here):
     said = fails("run", *BIG, "output.dir=disk/run", code=1)
     assert "No space left on device" in said and "tracetorch resume disk/run" in said
-    assert state_of(here / "disk" / "run").status in ("failed", "killed")  # killed, if not even that could be written
+    assert state_of(here / "disk" / "run").status in (
+        "failed",
+        "killed",
+    )  # killed: no status was written
     assert not [name for name in files(here / "disk") if name.rpartition("/")[2].startswith(".latest")]
     assert disk("size=8m")
     ended = tracetorch("resume", "disk/run")
@@ -105,11 +108,11 @@ def test_every_verb_names_a_read_only_disk_and_changes_nothing(disk, here, finis
         ("checkpoints/latest.pt", None, "eval", "there is no checkpoint"),
     ],
 )
-def test_a_broken_file_is_named(it, name, spoil, verb, phrase):
-    content = (it / name).read_bytes()
-    (it / name).unlink()
+def test_a_broken_file_is_named(run_folder, name, spoil, verb, phrase):
+    content = (run_folder / name).read_bytes()
+    (run_folder / name).unlink()
     if spoil:
-        (it / name).write_bytes(spoil(content))
+        (run_folder / name).write_bytes(spoil(content))
     if phrase:
         assert phrase in fails(verb, "it")
     else:
@@ -118,19 +121,19 @@ def test_a_broken_file_is_named(it, name, spoil, verb, phrase):
 
 
 @pytest.mark.parametrize(("verb", "name", "other"), [("eval", "latest", "best"), ("plot", "best", "latest")])
-def test_of_a_damaged_checkpoint_the_whole_one_is_named(it, verb, name, other):
+def test_with_one_damaged_checkpoint_the_intact_one_is_named(run_folder, verb, name, other):
     words = (verb, "it", "--checkpoint")
-    flip(it / "checkpoints" / f"{name}.pt")
+    flip(run_folder / "checkpoints" / f"{name}.pt")
     said = fails(*words, name)
     assert f"{name}.pt is damaged" in said and f"tracetorch {verb} it --checkpoint {other}" in said
     assert tracetorch(*words, other).exit_code == 0
     if name == "latest":  # from which a run resumes
-        (it / "run.json").write_text((it / "run.json").read_text().replace('"completed"', '"running"'))
+        (run_folder / "run.json").write_text((run_folder / "run.json").read_text().replace('"completed"', '"running"'))
         copied = "cp it/checkpoints/best.pt it/checkpoints/latest.pt, then tracetorch resume it"
         assert f"is whole; to continue from there: {copied}" in fails("resume", "it")
-    flip(it / "checkpoints" / f"{other}.pt")
+    flip(run_folder / "checkpoints" / f"{other}.pt")
     assert "whole" not in fails(*words, name)
-    (it / "checkpoints" / f"{name}.pt").unlink()
+    (run_folder / "checkpoints" / f"{name}.pt").unlink()
     assert f"there is another: --checkpoint {other}" in fails(*words, name)
 
 

@@ -3,8 +3,10 @@
 import copy
 import inspect
 import os
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.idx_files import NAMES, write_folder
 from tracetorch import tasks
@@ -70,6 +72,8 @@ def test_hashes_and_names_never_change_and_all_tasks_with_files_are_known():
         "tracetorch.tasks.SequentialMNIST": "sequential_mnist",
     }
     assert {target: name_of(target) for target in names} == names
+    for path in (Path(__file__).parents[2] / "conf" / "rule").glob("*.yaml"):
+        assert name_of(yaml.safe_load(path.read_text())["_target_"]) == path.stem
     sources = {name for name in tasks.__all__ if "source" in inspect.signature(getattr(tasks, name)).parameters}
     assert sources == READERS.keys() - {"File"} and DIGITS == NAMES
 

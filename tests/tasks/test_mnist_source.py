@@ -37,7 +37,7 @@ def test_the_sample_has_equal_numbers_of_each_digit_and_no_image_twice():
 
 @pytest.mark.parametrize(
     "layout", ["MNIST/raw/{name}", "{dotted}", "{name}/{name}", "{dotted}/{dotted}"]
-)  # torchvision's; Kaggle's, which has each file a second time in a folder of its own
+)  # torchvision's layout, and Kaggle's, where each file also lies in a folder of its own name
 def test_all_layouts_of_a_folder_are_the_same_data(folder, tmp_path, monkeypatch, layout):
     plain = write_folder(tmp_path / "plain", lambda name: unzip(SAMPLE[name]))
     for name in NAMES:
@@ -136,7 +136,7 @@ def mirror(folder):
 
 
 @pytest.fixture
-def shelf(folder, monkeypatch):
+def mirror_address(folder, monkeypatch):
     """The address of a mirror with the sample's files, whose hashes replace those of MNIST."""
     hashes = {f"{name}.gz": f"md5:{hashlib.md5(content).hexdigest()}" for name, content in SAMPLE.items()}
     assert set(hashes) == set(mnist_source.HASHES)
@@ -148,23 +148,23 @@ def shelf(folder, monkeypatch):
 UNREACHABLE = "http://127.0.0.1:1/"  # nothing listens on this port
 
 
-def test_files_are_fetched_once_past_bad_mirrors_and_damaged_ones_again(shelf, tmp_path, monkeypatch):
+def test_files_are_fetched_once_past_bad_mirrors_and_damaged_ones_again(mirror_address, tmp_path, monkeypatch):
     for name in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
-    with mirror(write_folder(tmp_path / "other", lambda name: b"not what you asked for", ".gz")) as liar:
-        monkeypatch.setattr(mnist_source.fetch, "__defaults__", ((UNREACHABLE, liar, shelf), None))
+    with mirror(write_folder(tmp_path / "other", lambda name: b"not what you asked for", ".gz")) as wrong_mirror:
+        monkeypatch.setattr(mnist_source.fetch, "__defaults__", ((UNREACHABLE, wrong_mirror, mirror_address), None))
         assert all(map(torch.equal, mnist_source.load("download"), mnist_source.load("sample")))
-    cache = mnist_source.fetch((UNREACHABLE,))  # it is full
+    cache = mnist_source.fetch((UNREACHABLE,))  # the cache has all files
     assert cache.name == "mnist" and tmp_path / "home" in cache.parents
     (cache / f"{NAMES[1]}.gz").write_bytes(b"half a fi")
-    assert mnist_source.fetch((shelf,), cache) == cache
+    assert mnist_source.fetch((mirror_address,), cache) == cache
     assert all(map(torch.equal, mnist_source.load(cache), mnist_source.load("sample")))
 
 
-def test_files_that_match_no_hash_are_refused_and_not_kept(shelf, folder, tmp_path):
+def test_files_that_match_no_hash_are_refused_and_not_kept(mirror_address, folder, tmp_path):
     (folder / f"{NAMES[0]}.gz").write_bytes(b"not what you asked for")
-    reasons = rf"\({UNREACHABLE}: ConnectionError; {shelf}: ValueError\)"
+    reasons = rf"\({UNREACHABLE}: ConnectionError; {mirror_address}: ValueError\)"
     what = "give source=FOLDER with the four files, or use source=sample"
     with pytest.raises(OSError, match=f"^source=download: MNIST could not be fetched {reasons}; {what}$"):
-        mnist_source.fetch((UNREACHABLE, shelf), tmp_path / "cache")
+        mnist_source.fetch((UNREACHABLE, mirror_address), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -14,7 +14,7 @@ NEURONS = 4
 
 
 def trials(count=400, **changes):
-    """A task of one γ and one duration, and a batch of it: (task, batch, spikes)."""
+    """Return a task with one γ and one duration, a batch of it, and the batch's spikes."""
     given = {"gamma": [1.0], "duration": [0.5], "delay": 0.1, "neurons_per_channel": NEURONS, "batch_size": count}
     task = PoissonClicks(**given | changes)
     batch = task.train_batch(0)
@@ -30,7 +30,7 @@ def near(draws, chance):
 @pytest.mark.parametrize(("gamma", "total_rate"), [(0.0, 60.0), (0.5, 20.0), (3.0, 60.0)])
 def test_clicks_have_the_rates_of_the_equations(gamma, total_rate):
     _, batch, xs = trials(2000, gamma=[gamma], total_rate=total_rate)
-    right = batch.target == 1  # for γ = 0, where both sides have the same rate, as often as not
+    right = batch.target == 1  # with γ = 0 the rates are equal, and so are the chances of both labels
     assert near(right, 0.5) and torch.equal(batch.conditions["gamma"].abs(), torch.full((2000,), gamma))
     assert gamma == 0 or torch.equal(right, batch.conditions["gamma"] > 0)
     sides = xs[:50, :, : 2 * NEURONS].unflatten(-1, (2, NEURONS))
@@ -124,8 +124,8 @@ def test_figures_have_the_ideal_observer_and_different_delays_and_the_example_ha
     assert ticks == [["0.5"], ["0.5", "2"]] and network.images[0].get_array().tolist() == [[100], [100]]
     assert ideal.images[0].get_array().ravel().tolist() == pytest.approx([100 * other, 100 * best])
     (axes,) = figures["delay"].axes
-    points, over = axes.containers[0].lines[0].get_xydata(), batch.conditions["delay"].unique()
-    assert points[:, 0] == pytest.approx(over.numpy()) and (points[:, 1] == 1).all()
+    points, delays = axes.containers[0].lines[0].get_xydata(), batch.conditions["delay"].unique()
+    assert points[:, 0] == pytest.approx(delays.numpy()) and (points[:, 1] == 1).all()
     assert axes.get_xlabel() == "delay (s)" and "ideal observer" in [line.get_label() for line in axes.lines]
     long, none = (PoissonClicks(delay=delay, duration=[0.2]).example()[1] for delay in (2.0, 0.0))
     assert long == {"clicks": (0, 20), "delay": (20, 220), "cue": (220, 230)}
@@ -163,5 +163,5 @@ def test_the_summary_compares_with_the_ideal_observer():
     some, chance, more, most = task.ideal_accuracy(gamma, duration).tolist()
     assert chance == pytest.approx(0.5, abs=1e-9) and 0.5 < more < most <= 1 + 1e-9
     ideal = (some + chance + more + most) / 4
-    trials = {"gamma": gamma, "duration": duration, "accuracy": torch.tensor([1.0, 0, 1, 1])}
-    assert task.summary(trials) == pytest.approx({"ideal_accuracy": ideal, "of_ideal": 0.75 / ideal})
+    columns = {"gamma": gamma, "duration": duration, "accuracy": torch.tensor([1.0, 0, 1, 1])}
+    assert task.summary(columns) == pytest.approx({"ideal_accuracy": ideal, "of_ideal": 0.75 / ideal})

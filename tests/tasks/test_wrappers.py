@@ -19,6 +19,17 @@ def clicks(batch=4):
     return PoissonClicks(duration=[0.1], delay=0.0, neurons_per_channel=1, batch_size=batch, test_trials=20)
 
 
+def test_a_switching_environment_checks_actions_in_the_test_and_says_that_episodes_began_again():
+    world = Reversal(RewardedTask(clicks()), every=3)
+    with pytest.raises(ValueError, match="action"):
+        world.test(lambda xs, begins: torch.full((len(begins),), 7))
+    world.environment.restarted = True
+    world.load_state_dict(world.state_dict())
+    assert world.restarted
+    with pytest.raises(TypeError, match="seed"):
+        Reversal(RewardedTask(clicks()), every=3, seed=1.5)
+
+
 @given(every=st.integers(1, 300), jitter=st.floats(0, 0.99), seed=st.integers(0, 99), number=st.integers(0, 3000))
 def test_contexts_cover_all_decisions_and_jitter_changes_their_lengths(every, jitter, seed, number):
     schedule = ContextSchedule(every, jitter, seed)
@@ -83,12 +94,14 @@ def test_a_test_uses_the_present_meaning_of_the_actions_also_from_a_checkpoint()
 def test_a_block_has_its_classes_only_and_a_round_has_each_class_once():
     blocks = Blocks(digits(), classes=3, every=2, jitter=0.0)
     for cycle in range(3):
-        shown = [blocks.shown(8 * cycle + 2 * at) for at in range(4)]
+        shown = [blocks.classes_in(8 * cycle + 2 * at) for at in range(4)]
         assert sorted(itertools.chain(*shown)) == list(range(10)) and [len(each) for each in shown] == [3, 3, 3, 1]
     for number in range(16):
         batch = blocks.train_batch(number)
-        assert set(batch.target.tolist()) <= set(blocks.shown(number)) == set(blocks.shown(number - number % 2))
-    assert blocks.shown(0) != blocks.shown(8) or blocks.shown(2) != blocks.shown(10)
+        assert (
+            set(batch.target.tolist()) <= set(blocks.classes_in(number)) == set(blocks.classes_in(number - number % 2))
+        )
+    assert blocks.classes_in(0) != blocks.classes_in(8) or blocks.classes_in(2) != blocks.classes_in(10)
     assert blocks.switches(7) == [2, 4, 6] and [blocks.context(number) for number in (1, 5)] == [0, 2]
 
 

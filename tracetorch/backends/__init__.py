@@ -18,18 +18,40 @@ from tracetorch.backends.dispatch import (
     one_step,
     pass_through,
     scan,
-    scan_slopes,
     spike_dtype,
     spikes,
+    sum_lif_slopes,
     trace_scan,
 )  # fmt: skip
 from tracetorch.backends.rng import LazySpikes, limit_of, uniform
 from tracetorch.renamed import RANDOM, former_globals
 
 __all__ = [
-    "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SlopeSums", "SynapticInput", "TraceBuffers",
-    "Traits", "bernoulli", "compiled_step", "currents", "fuses_readout", "leak_scan", "lif_slopes", "limit_of", "names",
-    "one_step", "pass_through", "scan", "scan_slopes", "spike_dtype", "spikes", "trace_scan", "uniform",
+    "Columns",
+    "Form",
+    "FusedReadout",
+    "LazySpikes",
+    "OutputSpec",
+    "SlopeSums",
+    "SynapticInput",
+    "TraceBuffers",
+    "Traits",
+    "bernoulli",
+    "compiled_step",
+    "currents",
+    "fuses_readout",
+    "leak_scan",
+    "lif_slopes",
+    "limit_of",
+    "names",
+    "one_step",
+    "pass_through",
+    "scan",
+    "spike_dtype",
+    "spikes",
+    "sum_lif_slopes",
+    "trace_scan",
+    "uniform",
 ]  # fmt: skip
 
 __getattr__ = former_globals(globals(), RANDOM)  # for users' tasks

@@ -92,10 +92,11 @@ class SynapticInput(NamedTuple):
 class SlopeSums(NamedTuple):
     """Where a scan of LIF neurons adds up the derivatives of their steps, stretch by stretch.
 
-    u is the membrane before the reset, m the one before the step, ψ the derivative of a spike by (u − θ)/θ.
+    u is the membrane before the reset, m the one before the step, ψ the derivative of a spike with respect to
+    (u − θ)/θ.
     """
 
-    surrogate: Any  # a `Surrogate` with a compiled derivative ψ
+    surrogate: Any  # a `Surrogate`, whose derivative is ψ
     stretch: Tensor  # of each step, (time,)
     slope: Tensor  # Σ ψ, (stretches, batch, neurons)
     slope_before: Tensor | None  # Σ ψ·m

@@ -28,7 +28,7 @@ Neurons of a chunk:
     with a kernel  other   `reference`
     without        any     `Neuron.step` in torch, one step after another
 
-`lif_slopes` and `scan_slopes`, which also give the slopes of spikes or their sums, run compiled code on a CPU for the
+`lif_slopes` and `sum_lif_slopes`, which also give the slopes of spikes or their sums, run compiled code on a CPU for
 surrogates that have a compiled form; elsewhere `scan` runs the neurons, and torch computes the slopes.
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
@@ -149,18 +149,18 @@ def scan(
     _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)
 
 
-def scan_slopes(
+def sum_lif_slopes(
     currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
 ) -> bool:
     """As `scan` of "lif" neurons, which also adds up the derivatives of their steps.
 
     Args: currents, outputs: (time, batch, neurons); membrane, constants: as `scan`.
-    Returns: True; or False, without any effect, where there is no kernel for it.
+    Returns: True; or False, without any effect, where there is no kernel for the device or the surrogate.
     """
     backend = _numba()
-    if backend is None or membrane.device.type != "cpu" or _backend(membrane) is reference:
+    if backend is None or _backend(membrane) is not backend or sums.surrogate.compiled is None:
         return False
-    backend.scan_slopes(currents, membrane, constants, outputs, sums)
+    backend.sum_lif_slopes(currents, membrane, constants, outputs, sums)
     return True
 
 

@@ -6,6 +6,7 @@ import io
 import math
 import zipfile
 import zlib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -178,6 +179,8 @@ def _named(path: Path, found: dict[str, Array], given: str | None, usual: tuple[
     name = given if given is not None else next((name for name in usual if name in found), None)
     if name in found:
         return str(name)
-    wanted = f"no array {given}" if given is not None else f"none of {', '.join(usual)}"
     held = printable(", ".join(found), _MOST_SHOWN) or "no array"
-    raise ValueError(f"{path} holds {held}, and {wanted}: give task.{key}=NAME")
+    if given is None:
+        raise ValueError(f"{path} holds {held}, and none of {', '.join(usual)}: give task.{key}=NAME")
+    close = get_close_matches(given, found, n=1)
+    raise ValueError(f"{path} holds {held}, and no array {given}{f'; did you mean {close[0]}?' if close else ''}")

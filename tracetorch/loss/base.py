@@ -85,7 +85,7 @@ class EntropyBonus:
     actions, the policy takes the better one with probability ½·(1 − k + √(1 + k²)), about 1 − k/2.
 
     Args: entropy, uniform: c ≥ 0 and k ≥ 0, in reward per nat.
-    Raises: ValueError if one is below 0 or not finite.
+    Raises: TypeError unless both are numbers; ValueError if one is below 0 or not finite.
     Source: for H, Williams, Peng (1991), doi:10.1080/09540099108946587.
     """
 
@@ -100,7 +100,7 @@ class EntropyBonus:
         return self.entropy > 0 or self.uniform > 0
 
     def __call__(self, p: Tensor, at: Literal["logits", "output"]) -> tuple[Tensor, Tensor]:
-        """The worth of p, (batch,); and its signal, (batch, actions): −d worth/batch, at logits or at p + .001."""
+        """Return the worth of p, (batch,), and −d worth/batch, (batch, actions), at the logits or at p + .001."""
         if not self:
             return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
         measures = ((self.entropy, entropy_of), (self.uniform, negative_kl_to_uniform))

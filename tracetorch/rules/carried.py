@@ -18,9 +18,9 @@ from tracetorch.rules.surrogate import Surrogate
 
 
 class CarriedRule(TwoPassRule):
-    """A rule that keeps sums over the past for each layer, (…, batch, features) each, and takes all steps of a chunk.
+    """Keeps sums over the past of each layer, (…, batch, features), and learns from a chunk of steps at once.
 
-    The signal goes down through the layers of each step alone; a subclass says what a layer does with it.
+    The signal of a step passes down the layers within that step; a subclass defines what a layer does with it.
 
     Args: surrogate: as in `BPTT`, without `through_reset`.
     """

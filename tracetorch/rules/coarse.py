@@ -44,7 +44,7 @@ from tracetorch.rules.stepwise import add_gradient
 from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
 
 _PARTS = 16
-"""Parts of a chunk of `Sequential.run`, so that a layer's currents and outputs stay in cache, too."""
+"""Parts of a chunk of `Sequential.run`: few enough steps that a layer's currents and outputs stay in cache."""
 
 Spacing = Literal["uniform", "log"]
 
@@ -55,7 +55,7 @@ def cut(steps: int, most: int, spacing: Spacing, unit: int = 1) -> list[int]:
     "uniform": at most `most` stretches of one length, `unit` times a power of 2; the last may be shorter.
     "log": at most `most` stretches of each length 1, 2, 4, …, the shortest last.
 
-    The stretches of more steps are these, and single steps, with some neighbours merged.
+    With more steps, each of these stretches stays whole or merges with neighbours; new steps follow.
     """
     if spacing == "uniform":
         unit = unit_of(steps, most, unit)
@@ -79,14 +79,14 @@ class Sums:
     """Sums over the steps of each stretch, for one layer."""
 
     def __init__(self) -> None:
-        self.of: dict[str, Tensor] = {}  # (stretches, batch, …) each
+        self.by_name: dict[str, Tensor] = {}  # (stretches, batch, …) each
         self.size = 0  # number of stretches
 
     def get(self, name: str, like: Tensor) -> Tensor:
         """Return sums to add to, zeros at first. Args: like: the values of a step, (batch, …)."""
-        if name not in self.of:
-            self.of[name] = like.new_zeros(self.size, *like.shape)
-        return self.of[name]
+        if name not in self.by_name:
+            self.by_name[name] = like.new_zeros(self.size, *like.shape)
+        return self.by_name[name]
 
     def add(self, name: str, ids: Tensor, values: Tensor) -> None:
         """Add the values of several steps, (time, batch, …). Args: ids: the stretch of each step, (time,)."""
@@ -94,7 +94,7 @@ class Sums:
 
     def mean(self, name: str, counts: Tensor) -> Tensor:
         """Args: counts: steps of each stretch, (stretches, batch)."""
-        return self.of[name] / as_factor(counts.clamp(min=1), self.of[name])
+        return self.by_name[name] / as_factor(counts.clamp(min=1), self.by_name[name])
 
 
 def as_factor(counts: Tensor, like: Tensor) -> Tensor:
@@ -102,11 +102,11 @@ def as_factor(counts: Tensor, like: Tensor) -> Tensor:
     return counts.to(like.dtype).view(*counts.shape, *[1] * (like.ndim - 2))
 
 
-class Signal(NamedTuple):
-    """The steps of the last `forward`, whose outputs a signal is about."""
+class LastForward(NamedTuple):
+    """The steps of the last `forward`, to whose output a signal belongs."""
 
     steps: int
-    counted: int  # at the end; the output is their mean or, with `is_every_step`, the last step counts
+    counted: int  # last steps that the output averages; 1 with `is_every_step`
     is_every_step: bool  # whether the output holds every step, not their mean
 
 
@@ -120,12 +120,14 @@ class CoarseBPTT(Rule):
             sequences with an end. "log": K stretches of each length 1, 2, 4, … steps, the newest shortest; for losses
             on the present output, and for streams.
         surrogate, through_reset: as in `BPTT`.
+    Raises: ValueError for `stretches` below 1 or another spacing; TypeError if `stretches` is not a whole number.
     Gradient: equal to backpropagation through all time since the last reset, for every parameter, while each step has a
         stretch of its own: for at most K steps. Beyond, approximate: within a stretch, input, slopes and signals are
         replaced by their means. Steps whose output counts in a mean, and a last step, are separated from earlier
         ones. Changes of the parameters since a step are ignored.
     Memory: (K + 1) × batch × (inputs + neurons), independent of time; "log": at most K·(2 + log₂(steps/K)) in place
-        of K + 1. Each trained decay or threshold adds two numbers for each neuron.
+        of K + 1. Each trained decay or threshold of spiking neurons adds two numbers for each neuron; spiking neurons
+        other than LIF take four in place of one.
     Time: forward through every step, backward through stretches.
     Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
     """
@@ -154,7 +156,7 @@ class CoarseBPTT(Rule):
         self._unit = 1  # length of uniform stretches
         self._counts: Tensor | None = None  # steps of each stretch since the sample's last reset, (stretches, batch)
         self._sums = [Sums() for _ in net]
-        self._signal: Signal | None = None
+        self._last_forward: LastForward | None = None
 
     def supports(self, layer: Layer) -> str:
         return needs_slopes(layer) or needs_own_states(layer)
@@ -165,10 +167,10 @@ class CoarseBPTT(Rule):
         if mask is None:
             self._forget()
             return
-        self._signal = None
+        self._last_forward = None
         if self._counts is None:
             return
-        for value in (self._counts, *(value for sums in self._sums for value in sums.of.values())):
+        for value in (self._counts, *(value for sums in self._sums for value in sums.by_name.values())):
             value[:, mask] = 0
         if self.spacing == "uniform":
             self._drop_empty()
@@ -191,7 +193,7 @@ class CoarseBPTT(Rule):
         counted = 1 if reduce is None else window or stream.steps
         first = stream.steps - counted
         self._extend(stream.steps, counted, batch)
-        self._signal = Signal(stream.steps, counted, reduce is None)
+        self._last_forward = LastForward(stream.steps, counted, reduce is None)
         outputs = [like.new_empty(0, batch, *shape)]
         total = torch.zeros(batch, *shape, dtype=devices.widest_float(like.device), device=like.device)
         start = 0
@@ -220,9 +222,10 @@ class CoarseBPTT(Rule):
         Args:
             signal: dL/d output of `forward`; without `reduce`, of every step or of the last one.
             at: "logits": the signal is dL/d logits, whose softmax is the output.
-        Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape.
+        Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape, or at
+            logits that the readout lacks.
         """
-        if self._signal is None or self._counts is None:
+        if self._last_forward is None or self._counts is None:
             raise RuntimeError(
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
@@ -230,7 +233,7 @@ class CoarseBPTT(Rule):
         of_stretches = self._mean_signal(signal)
         if at == "logits" and type(layers[-1].neuron).steady_logits is Neuron.steady_logits:
             raise ValueError(f"{type(layers[-1].neuron).__name__} has no logits: give it a signal at its output")
-        self._signal = None
+        self._last_forward = None
         for layer, sums in zip(reversed(layers), reversed(self._sums), strict=True):
             below = learn_layer(
                 layer,
@@ -247,8 +250,8 @@ class CoarseBPTT(Rule):
 
     def _mean_signal(self, signal: Tensor) -> Tensor:
         """The mean signal of each stretch, (stretches, batch, *features). Raises: ValueError for another shape."""
-        assert self._signal is not None and self._counts is not None
-        steps, counted, is_every_step = self._signal
+        assert self._last_forward is not None and self._counts is not None
+        steps, counted, is_every_step = self._last_forward
         last = self.net.chain[-1].live_state
         assert last is not None
         wanted = tuple(last.neuron[0].shape)
@@ -264,7 +267,7 @@ class CoarseBPTT(Rule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums of the stretches, for a checkpoint right after a learning moment."""
-        sums = [{name: value.clone() for name, value in layer.of.items()} for layer in self._sums]
+        sums = [{name: value.clone() for name, value in layer.by_name.items()} for layer in self._sums]
         counts = None if self._counts is None else self._counts.clone()
         return {"starts": list(self._starts), "stop": self._stop, "unit": self._unit, "counts": counts, "sums": sums}
 
@@ -276,12 +279,12 @@ class CoarseBPTT(Rule):
         self._starts, self._stop, self._unit = list(state["starts"]), state["stop"], state["unit"]
         self._counts = state["counts"].to(self.net[0]._like.device, copy=True)
         for layer, own, sums in zip(self.net, self._sums, state["sums"], strict=True):
-            own.of = {name: value.to(layer._like, copy=True) for name, value in sums.items()}
+            own.by_name = {name: value.to(layer._like, copy=True) for name, value in sums.items()}
 
     # ── stretches ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _forget(self) -> None:
-        self._starts, self._stop, self._unit, self._counts, self._signal = [], 0, 1, None, None
+        self._starts, self._stop, self._unit, self._counts, self._last_forward = [], 0, 1, None, None
         self._sums = [Sums() for _ in self.net]
 
     def _drop_empty(self) -> None:
@@ -296,7 +299,10 @@ class CoarseBPTT(Rule):
         self._starts, self._stop = [start - shift for start in self._starts[dropped:]], self._stop - shift
         self._counts = self._counts[dropped:]
         for sums in self._sums:
-            sums.of, sums.size = {name: value[dropped:] for name, value in sums.of.items()}, sums.size - dropped
+            sums.by_name, sums.size = (
+                {name: value[dropped:] for name, value in sums.by_name.items()},
+                sums.size - dropped,
+            )
 
     def _extend(self, steps: int, counted: int, batch: int) -> None:
         """Make room for further steps, of which the last ones count: merge stretches, and add new ones."""
@@ -319,12 +325,12 @@ class CoarseBPTT(Rule):
         ]
         self._counts += torch.tensor(lengths, device=device).clamp(min=0)[:, None]
         for sums in self._sums:
-            sums.of, sums.size = {name: merged(value) for name, value in sums.of.items()}, len(self._starts)
+            sums.by_name, sums.size = {name: merged(value) for name, value in sums.by_name.items()}, len(self._starts)
 
     def _stretch_of(self, steps: range) -> Tensor:
         """The number of the stretch of each of these steps of the last `forward`."""
-        assert self._signal is not None
-        device, offset = self.net[0]._like.device, self._stop - self._signal.steps
+        assert self._last_forward is not None
+        device, offset = self.net[0]._like.device, self._stop - self._last_forward.steps
         at = torch.arange(steps.start + offset, steps.stop + offset, device=device)
         return torch.bucketize(at, torch.tensor(self._starts, device=device), right=True) - 1
 
@@ -365,10 +371,9 @@ def run_lif(
     trained |= dict.fromkeys(("slope_raised", "spikes"), neuron.raw_threshold.requires_grad)
     into: Any = {name: sums.get(name, currents[0]).flatten(2) if wanted else None for name, wanted in trained.items()}
     outputs, constants, start = torch.empty_like(currents), flat_constants(neuron, membrane), membrane.clone()
-    if surrogate.compiled is not None:
-        flat = currents.flatten(2), membrane.flatten(1), constants, outputs.flatten(2)
-        if backends.scan_slopes(*flat, backends.SlopeSums(surrogate, ids, **into)):
-            return outputs
+    flat = currents.flatten(2), membrane.flatten(1), constants, outputs.flatten(2)
+    if backends.sum_lif_slopes(*flat, backends.SlopeSums(surrogate, ids, **into)):
+        return outputs
     scan("lif", currents, membrane, constants, outputs)
     decay, threshold = neuron.decay, neuron.threshold
     after = scan("li", currents - threshold * outputs, start.clone(), constants[:1], torch.empty_like(currents))
@@ -414,7 +419,7 @@ def flat_constants(neuron: Neuron, membrane: Tensor) -> tuple[Tensor, ...]:
 
 @torch.enable_grad()
 def step_factors(neuron: Neuron, currents: Tensor, before: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield d output and d next state of each step, by current, state and trained constants, (time, batch, …) each."""
+    """Yield the derivatives of output and next state of each step, (time, batch, …), with respect to its sources."""
     constants = {name: spread(raw.detach(), currents.shape[2:]) for name, raw in trained_constants(neuron)}
     sources = {"current": currents, "membrane": before} | constants
     sources = {
@@ -444,7 +449,7 @@ def learn_layer(
         delta = _through_steps(neuron, sums, counts, signal)
     else:
         with torch.enable_grad(), using(layer, surrogate):
-            delta = _through_levels(neuron, connection(average), sums, counts, signal, at=at)
+            delta = _through_smooth_steps(neuron, connection(average), sums, counts, signal, at=at)
     delta = delta.flatten(0, 1)
     if is_dense(connection) and is_plain(connection):
         add_gradient(layer, "weight", delta.t() @ average if layer.weight.requires_grad else None)
@@ -468,7 +473,7 @@ def learn_layer(
 
 def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, through_reset: bool) -> Tensor:
     """Add the gradients of decays and thresholds of LIF neurons. Returns: λ, summed over the steps of each stretch."""
-    of, steps = sums.of, as_factor(counts, signal)
+    of, steps = sums.by_name, as_factor(counts, signal)
     per_step = 1 / steps.clamp(min=1)
     with torch.enable_grad():
         constants = neuron.decay, neuron.threshold
@@ -497,7 +502,7 @@ def by_neuron(left: Tensor, right: Tensor) -> Tensor:
 
 def _through_steps(neuron: Neuron, sums: Sums, counts: Tensor, signal: Tensor) -> Tensor:
     """As `_through_lif`, for other spiking neurons."""
-    of = sums.of
+    of = sums.by_name
     by_state, kept = (sums.mean(name, counts) for name in ("output/membrane", "state/membrane"))
     following = adjoint(by_state * signal, kept, counts)
     for name, raw in trained_constants(neuron):
@@ -506,7 +511,9 @@ def _through_steps(neuron: Neuron, sums: Sums, counts: Tensor, signal: Tensor) -
     return of["output/current"] * signal + of["state/current"] * following
 
 
-def _through_levels(neuron: Neuron, current: Tensor, sums: Sums, counts: Tensor, signal: Tensor, *, at: At) -> Tensor:
+def _through_smooth_steps(
+    neuron: Neuron, current: Tensor, sums: Sums, counts: Tensor, signal: Tensor, *, at: At
+) -> Tensor:
     """As `_through_lif`, for neurons with smooth steps: they are differentiated at their mean current and state.
 
     Args: current: mean, (stretches × batch, *features).
@@ -538,8 +545,9 @@ def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
     """
     wide = devices.widest_float(by_state.device)
     counts = counts[:, :1] if bool((counts == counts[:, :1]).all()) else counts
+    least = 1e-9 if wide == torch.float64 else 1e-4  # the leak of a state that is kept entirely, where A is 0/0
     steps, kept = counts.to(wide).view(*counts.shape, *[1] * (by_state.ndim - 2)), kept.to(wide)
-    kept = torch.where((1 - kept).abs() < _LEAST_LEAK, 1 - _LEAST_LEAK, kept)
+    kept = torch.where((1 - kept).abs() < least, 1 - least, kept)
     all_kept, leak = kept**steps, 1 - kept
     summed = (1 - all_kept) / leak
     mean = summed / steps.clamp(min=1)
@@ -551,9 +559,6 @@ def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
         by_state[at].mul_(held[at]).addcmul_(mean[at], following)
         following = earlier
     return by_state
-
-
-_LEAST_LEAK = 1e-9  # of a state that is kept entirely, where the closed form is 0/0
 
 
 # ── constants of neurons ────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ from tracetorch.rules.stepwise import (
 from tracetorch.rules.surrogate import Surrogate
 
 
-class Chunk(NamedTuple):
+class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
     trace: Tensor  # (groups, time, batch, in_features)
@@ -39,14 +39,14 @@ class Eligibility:
 
     def __init__(self, layer: Layer):
         self.layer = layer
-        self.last: Chunk | None = None  # not folded yet
+        self.last: Factors | None = None  # not folded yet
         self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)
         self.bias: Tensor | None = None  # (batch, out_features)
 
     def take(self, graph: StepwiseGraph, slope: Tensor) -> None:
         """Keep a chunk, which is folded in when the next one comes. Args: slope: ψ."""
         if self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad):
-            self.last = Chunk(graph.trace, graph.ones_trace(), slope)
+            self.last = Factors(graph.trace, graph.ones_trace(), slope)
 
     @torch.no_grad()
     def fold(self, kappa: float) -> None:
@@ -97,7 +97,7 @@ class Eligibility:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         like = self.layer.weight
-        self.last = Chunk(*(value.to(like, copy=True) for value in state["last"])) if state["last"] else None
+        self.last = Factors(*(value.to(like, copy=True) for value in state["last"])) if state["last"] else None
         found = (state["weight"], state["bias"])
         self.weight, self.bias = (None if value is None else value.to(like, copy=True) for value in found)
 
@@ -182,7 +182,7 @@ class EProp(TwoPassRule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
-        for eligibility, found in zip(self._eligibilities, state.get("eligibilities", ()), strict=True):
+        for eligibility, found in zip(self._eligibilities, state.get("eligibilities") or (), strict=bool(state)):
             eligibility.load_state_dict(found)
 
     def _keep_unlearnt(self) -> None:

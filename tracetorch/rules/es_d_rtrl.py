@@ -5,17 +5,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch.modes import check_number
 from tracetorch.nn import Sequential
 from tracetorch.rules.carried import CarriedRule
 from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
 
-class Chunk(NamedTuple):
+class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
     trace: Tensor  # ε_x, (1, time, batch, in_features)
-    reach: Tensor  # ε_f/(1 − αᵗ), (rows, 1 or out_features)
+    neuron_trace: Tensor  # ε_f/(1 − αᵗ), (rows, 1 or out_features)
 
 
 class ESDRTRL(CarriedRule):
@@ -34,9 +35,11 @@ class ESDRTRL(CarriedRule):
         decay: α, per step, above 0 and below 1: of both traces.
         through_reset: whether D contains the reset, as in the authors' own neuron.
         surrogate: as in `BPTT`, without `through_reset`.
+    Raises: ValueError for a decay outside (0, 1), or other neurons with `through_reset`; TypeError for no number.
     Gradient: approximate: it drops the effect of a spike on later outputs, as `OTTT` does, and replaces the sum
         Σ_s β^(t − s)·x(s) by a product of two traces, also in readouts. Without `through_reset`, ε_f depends on the
-        step alone: with α = β, the gradient of the weights at step t is that of `OTTT` times (1 + βᵗ)/(1 + β).
+        step alone: with α = β and a tied trace, the gradient of the weights at step t is that of `OTTT` times
+        (1 + βᵗ)/(1 + β).
         Decays and thresholds get the gradient of each step alone.
     Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
     Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
@@ -51,6 +54,7 @@ class ESDRTRL(CarriedRule):
         through_reset: bool = False,
         surrogate: Surrogate | str = "fast_sigmoid",
     ):
+        check_number(decay, "decay")
         if not 0 < decay < 1:
             raise ValueError(f"decay must be above 0 and below 1, got {decay:g}")
         super().__init__(net, surrogate)
@@ -63,30 +67,30 @@ class ESDRTRL(CarriedRule):
         return True
 
     @torch.no_grad()
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Chunk:
+    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Factors:
         trace = self._sum(at, "input", xs, self.decay)[1:]
         age = self._sum(at, "steps", torch.ones_like(xs[..., :1]), 1.0)[1:]
         kept = self.decay * graph.layer.neuron.decay  # α·β
         if self.through_reset and graph.layer.neuron.spiking:
-            reach = self._through_resets(at, graph, kept)
+            neuron_trace = self._through_resets(at, graph, kept)
         else:
-            reach = (1 - self.decay) * (1 - kept**age) / (1 - kept)
-        return Chunk(trace[None], (reach / (1 - self.decay**age)).flatten(0, 1))
+            neuron_trace = (1 - self.decay) * (1 - kept**age) / (1 - kept)
+        return Factors(trace[None], (neuron_trace / (1 - self.decay**age)).flatten(0, 1))
 
     def _through_resets(self, at: int, graph: StepwiseGraph, kept: Tensor) -> Tensor:
         """Return ε_f after each step, (time, batch, out_features)."""
         passed = 1 - graph.layer.neuron.constants[1] * graph.slope().view_as(graph.outputs)
-        last, found = self._sums[at].get("reach", torch.zeros_like(passed[0])), torch.empty_like(passed)
+        last, found = self._sums[at].get("neuron_trace", torch.zeros_like(passed[0])), torch.empty_like(passed)
         for step, through in enumerate(passed):
             found[step] = kept * last + (1 - self.decay)
             last = through * found[step]
-        self._sums[at]["reach"] = last
+        self._sums[at]["neuron_trace"] = last
         return found
 
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Chunk, signal: Tensor) -> Tensor:
+    def _learn(self, at: int, graph: StepwiseGraph, factors: Factors, signal: Tensor) -> Tensor:
         del at
         delta = graph.vjp(signal)
-        scaled = delta * factors.reach
+        scaled = delta * factors.neuron_trace
         graph.learn_weight(scaled, factors.trace)
         add_gradient(graph.layer, "bias", scaled.sum(dim=0))
         return delta

@@ -13,7 +13,7 @@ from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
 
-class Chunk(NamedTuple):
+class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
     mean_slope: Tensor | None  # ψ̄, (rows, out_features); None if it is not needed
@@ -60,7 +60,7 @@ class OTPE(CarriedRule):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         super().load_state_dict(state)
-        for eligibility, found in zip(self._eligibilities, state.get("eligibilities", ()), strict=True):
+        for eligibility, found in zip(self._eligibilities, state.get("eligibilities") or (), strict=bool(state)):
             eligibility.load_state_dict(found)
 
     def _restart(self) -> None:
@@ -79,7 +79,7 @@ class OTPE(CarriedRule):
         """λ of a layer below the last."""
         return float(self.net[at + 1].neuron.decay.detach().mean())
 
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Chunk | None:
+    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Factors | None:
         if not self._carries(at):
             return None
         slope, leak, traces = graph.slope(), self._leak(at), None
@@ -89,12 +89,12 @@ class OTPE(CarriedRule):
             self._eligibilities[at].fold(leak)
             self._eligibilities[at].take(graph, slope)
         if at == 0 and not self.factorized:  # no signal goes further down
-            return Chunk(None, None)
+            return Factors(None, None)
         total = self._sum(at, "slope", slope.view_as(graph.outputs), leak)[1:]
         count = self._sum(at, "count", torch.ones_like(xs[..., :1]), leak)[1:]
-        return Chunk((total / count).flatten(0, 1), traces)
+        return Factors((total / count).flatten(0, 1), traces)
 
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Chunk | None, signal: Tensor) -> Tensor:
+    def _learn(self, at: int, graph: StepwiseGraph, factors: Factors | None, signal: Tensor) -> Tensor:
         if factors is None:
             delta = graph.vjp(signal)
             graph.learn(delta)

@@ -1,16 +1,18 @@
 """S-TLLR: the error of each step, times an eligibility with a causal and a non-causal term, as in STDP."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
 
+from tracetorch.modes import check_number
 from tracetorch.nn import Sequential
 from tracetorch.rules.carried import CarriedRule
 from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
 
-class Chunk(NamedTuple):
+class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
     causal: Tensor  # α_pre·x̂, (groups or 1, time, batch, in_features)
@@ -37,10 +39,12 @@ class STLLR(CarriedRule):
         pre_scale: α_pre.
         post_scale: α_post; negative as in STDP, or positive. 0 leaves the causal term.
         surrogate: the secondary activation function; as in `BPTT`, without `through_reset`.
+    Raises: ValueError for a decay outside 0 to 1 or a scale that is not finite; TypeError for a setting that is not a
+        number.
     Gradient: approximate: the non-causal term is not part of a gradient, and the causal one drops the effect of a spike
-        on later outputs. With `post_scale=0` and a tied trace, the weights get the gradient of `OTTT`. Equal to
-        backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get the gradient
-        of each step alone.
+        on later outputs. With `post_scale=0`, and `pre_decay` and `pre_scale` unset, the weights get the gradient of
+        `OTTT`. Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds
+        get the gradient of each step alone.
     Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
     Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
     Not implemented from the paper: recurrent weights, and feedback by random weights.
@@ -58,9 +62,13 @@ class STLLR(CarriedRule):
         post_scale: float = -0.2,
         surrogate: Surrogate | str = "fast_sigmoid",
     ):
-        for name, value in (("pre_decay", pre_decay), ("post_decay", post_decay)):
-            if value is not None and not 0 <= value <= 1:
+        scales = {"pre_scale": pre_scale, "post_scale": post_scale}
+        for name, value in {"pre_decay": pre_decay or 0.0, "post_decay": post_decay, **scales}.items():
+            check_number(value, name)
+            if name not in scales and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {value:g}")
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value:g}")
         super().__init__(net, surrogate)
         self.pre_decay, self.post_decay = pre_decay, post_decay
         self.pre_scale, self.post_scale = pre_scale, post_scale
@@ -68,15 +76,15 @@ class STLLR(CarriedRule):
     def _carries(self, at: int) -> bool:
         return self.net[at].neuron.spiking
 
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Chunk | None:
+    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Factors | None:
         if not self._carries(at):
             return None
         slope = graph.slope().view_as(graph.outputs)
         trace = graph.trace if self.pre_decay is None else self._sum(at, "input", xs, self.pre_decay)[None, 1:]
         scaled = self.pre_scale * trace, self.post_scale * xs[None]
-        return Chunk(*scaled, self._sum(at, "slope", slope, self.post_decay)[:-1].flatten(0, 1))
+        return Factors(*scaled, self._sum(at, "slope", slope, self.post_decay)[:-1].flatten(0, 1))
 
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Chunk | None, signal: Tensor) -> Tensor:
+    def _learn(self, at: int, graph: StepwiseGraph, factors: Factors | None, signal: Tensor) -> Tensor:
         delta = graph.vjp(signal)
         if factors is None:
             graph.learn(delta)

@@ -31,7 +31,7 @@ class Recording(NamedTuple):
 
     xs: Tensor | Stream
     first: int  # the first step that counts in the output
-    step_weight: float  # of each counted step in the output: 1 / their number
+    step_weight: float  # weight of each counted step in the output: 1 / number of counted steps
     start_states: list[LayerState]  # the state of every layer before the stretch
     first_states: list[LayerState]  # the state of every layer before step `first`
     is_every_step: bool  # whether the output holds every step, not their mean
@@ -106,7 +106,8 @@ class TwoPassRule(Rule):
 
         Args: signal: dL/d output of `forward`, (batch, out_features): of the mean, or, without `reduce`, of the last
             step; or, without `reduce`, of every step, (time, batch, out_features).
-        Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape.
+        Raises: RuntimeError without a `forward` since the last call; ValueError for another shape, or for a signal at
+            the logits.
         """
         check_at(self, at)
         if self._recording is None:
@@ -190,7 +191,7 @@ class StepwiseGraph(NamedTuple):
         Args: delta: (rows, out_features); trace: of the input, (groups or 1, time, batch, in_features).
         """
         parts = by_group(self.layer, delta) if len(trace) > 1 else delta[None]
-        # Input by input, as the weight lies in memory, so that the optimizer reads both contiguously.
+        # The gradient is laid out like the weight, input by input, so that the optimizer reads both contiguously.
         found = trace.flatten(1, 2).transpose(1, 2) @ parts
         add_gradient(self.layer, "weight", found.transpose(1, 2).flatten(0, 1))
 

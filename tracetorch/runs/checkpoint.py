@@ -56,9 +56,9 @@ def load_checkpoint(
     """Load the weights and states of a network and, if an optimizer is given, the state of the optimizer.
 
     Returns: the other entries of the checkpoint, such as {"update": 120, "random": …}.
-    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError also if the checkpoint belongs to another
-        network, or if a weight is not finite or a state is NaN; with an optimizer, also if its state or that of a part
-        (except the task) is NaN, or if a setting has another type.
+    Raises: FileNotFoundError, ValueError as `read_checkpoint`. ValueError also for the checkpoint of another network, a
+        weight that is not finite, or a NaN state; with an optimizer, also for NaN in its state or a part's (except the
+        task's), or a setting of another type. Network and optimizer may then be changed.
     """
     content, misfit = read_checkpoint(path), ""
     try:
@@ -102,7 +102,7 @@ def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Ma
 def _first_nan(name: str, value: Any) -> str:
     """Describe the first tensor in a value that holds NaN, by its dotted name; "" if there is none."""
     if isinstance(value, Tensor):
-        return f"{name} is not finite in it" if bool(torch.isnan(value).any()) else ""
+        return f"{name} is NaN in it" if bool(torch.isnan(value).any()) else ""
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
     inner = value.items() if isinstance(value, Mapping) else ()
@@ -215,7 +215,7 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def restore_random(states: Mapping[str, Any]) -> None:
-    """Restore torch's random number generators. Args: states: the entry "random" of a checkpoint."""
+    """Restore torch's generators; CUDA's only on as many devices. Args: states: the entry "random" of a checkpoint."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -95,7 +95,8 @@ def _sources(node: Any, path: str) -> Iterator[tuple[str, str, Sequence[str] | N
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics", "logger")
 
 _NOT_OF_PARTS = ("task.resume",)  # keys of parts that do not change the results of an uninterrupted run
-_SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of their class
+_SHORT = {"truncated_bptt": "tbptt", "coarse_bptt": "coarse", "stllr": "s_tllr", "esdrtrl": "es_d_rtrl"}
+"""Rules whose name, that of their preset, differs from that of their class."""
 
 
 def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:

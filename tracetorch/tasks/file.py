@@ -250,7 +250,10 @@ def _cut(samples: Samples, steps: int) -> Samples:
     if steps < 1:
         raise ValueError(f"task.cut must be at least 1, got {steps}")
     if any(not isinstance(sample, np.ndarray) or sample.ndim == 1 for sample in samples.inputs):
-        raise ValueError(f"task.cut={steps}: the samples of {samples.source} have no steps that could be cut")
+        raise ValueError(
+            f"task.cut={steps}: the samples of {samples.source} have no steps that could be cut; rows of a table "
+            "that are time steps need a column of times (task.time=NAME)"
+        )
     places = [
         (n, start) for n, sample in enumerate(samples.inputs) for start in range(0, len(sample) - steps + 1, steps)
     ]

@@ -14,14 +14,14 @@ from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, slices, split_seeds, whole_at_least
 
 _POINTS = 1000  # of each manifold, which give its extent, and the neighbours of a trial
-_FREQUENCIES = 32  # that are summed at once: little memory where there are many
+_MOST_TERMS = 1 << 21  # rows × channels × dimensions × frequencies that are summed at once
 
 
 class Manifolds(DrawnTask):
     """Which of several random manifolds does a point lie on? Only the times of spikes say so, not their number.
 
     A class is a smooth random map from [0, 1]^dimension to [0, 1]^channels, and a trial is a random point of its image,
-    y. Channel i fires once, at y_i × duration. Before each coordinate is scaled to [0, 1], it is
+    y. Channel i fires once, at y_i × duration. Each y_i is scaled to [0, 1] from
 
         Π_j Σ_k a_ijk / (1 + (k + 1)^α) · sin(2π·(k·b_ijk·x_j + c_ijk)),    k = 1, 2, … below 1000^(1/α) and 1,000
         symbols: intrinsic coordinate x_j in [0, 1]; a, b, c drawn from [0, 1) for each class and channel
@@ -79,10 +79,13 @@ class Manifolds(DrawnTask):
         drawn = backends.uniform(mix_seed(seed, 3), range(1), numbers, columns)[0].double()
         self._terms = drawn.view(classes, channels, dimension, 3, highest)
         self._frequency = torch.arange(1, highest + 1, dtype=torch.float64)
-        self._amplitude = 1 / (1 + (self._frequency + 1) ** alpha)
+        amplitude = 1 / (1 + (self._frequency + 1) ** alpha)
+        self._amplitude = amplitude / amplitude.max()  # a factor has no effect, and small products would underflow
         points = backends.uniform(mix_seed(seed, 4), range(1), torch.arange(_POINTS), dimension)[0]
         raw = [self._raw(slice(number, number + 1), points) for number in range(classes)]
         self._low, self._high = torch.stack([torch.stack(y.aminmax(dim=0)) for y in raw], dim=1)
+        if bool((self._low == self._high).any()):
+            raise ValueError(f"with alpha={alpha:g} and dimension={dimension} a manifold is a single point")
         labels = torch.arange(classes).repeat_interleave(_POINTS)
         self._known = self._spike_times(labels, points.repeat(classes, 1))
 
@@ -116,7 +119,7 @@ class Manifolds(DrawnTask):
         """Return the coordinates before they are scaled, (batch, channels). Args: label: of each row, or of all."""
         x = position.to(devices.widest_float(position.device))
         total = x.new_zeros(len(x), self.channels, self.dimension)
-        for part in slices(len(self._frequency), _FREQUENCIES):
+        for part in slices(len(self._frequency), max(1, _MOST_TERMS // max(1, total.numel()))):
             frequency, amplitude = self._frequency[part].to(x), self._amplitude[part].to(x)
             a, b, c = self._terms[..., part].to(x)[label].unbind(dim=-2)
             total += (a * amplitude * torch.sin(2 * math.pi * (frequency * b * x[:, None, :, None] + c))).sum(dim=-1)

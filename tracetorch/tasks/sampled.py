@@ -120,6 +120,9 @@ class SampledTask(Task):
         whole_at_least(0, skip=skip)
         if skip and self.target.counted is not None:
             counted = [given & (np.arange(len(given)) >= skip) for given in self.target.counted]
+            if not any(map(np.any, counted)):
+                longest = max(map(len, counted))
+                raise ValueError(f"task.skip={skip} leaves no step with a target in samples of up to {longest} steps")
             self.target = self.target._replace(counted=counted)
         elif skip:
             raise ValueError(

@@ -16,7 +16,7 @@ from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
 from tracetorch.tasks.task import BaseTask, Batch, CountedBatch, Figures, Task, Trials, has_classes, whole_at_least
 
-_BATCH_RESERVE = 4  # ratio of reserved to needed batches, on average, so that hardly any trial is used twice
+_BATCH_RESERVE = 4  # batches reserved for each batch needed, on average: few trials are used twice
 _MAX_SEARCH = 1000  # ratio of searched to needed batches, after which a missing class is an error
 
 
@@ -68,7 +68,7 @@ class ContextSchedule:
         whole_at_least(1, every=every)
         if not 0 <= jitter < 1:
             raise ValueError(f"jitter must be at least 0 and below 1, got {jitter:g}")
-        self.every, self.jitter, self.seed = every, jitter, seed
+        self.every, self.jitter, self.seed = every, jitter, whole(seed, "seed")
 
     def start(self, context: int) -> int:
         """Return the start of the context with this number."""
@@ -107,7 +107,7 @@ class Blocks(WrappingTask, Task):
 
     Args:
         task: with one correct class in each trial, such as `MNIST`.
-        classes: number of classes in a block.
+        classes: number of classes in a block; the last block of a round may have fewer.
         every: training batches in a block, on average.
         jitter: range of the starts of blocks, as a fraction of `every`; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
@@ -133,7 +133,7 @@ class Blocks(WrappingTask, Task):
     def context(self, number: int) -> int:
         return self.schedule.context(number)
 
-    def shown(self, number: int) -> list[int]:
+    def classes_in(self, number: int) -> list[int]:
         """Return the classes in the training batch with this number."""
         cycle, block = divmod(self.schedule.context(number), self._blocks_per_round)
         classes = torch.arange(self.output_size)
@@ -141,7 +141,8 @@ class Blocks(WrappingTask, Task):
         return sorted(order[block * self.classes : (block + 1) * self.classes].tolist())
 
     def train_batch(self, number: int) -> Batch:
-        classes = torch.tensor(self.shown(number), device=self.device)
+        """Return a batch of the block's classes. Raises: ValueError if the task shows too few of them."""
+        classes = torch.tensor(self.classes_in(number), device=self.device)
         parts: list[tuple[Batch, Tensor]] = []
         first, missing = number * _BATCH_RESERVE * self._blocks_per_round, self.batch_size
         for candidate in range(first, first + _MAX_SEARCH * self._blocks_per_round):
@@ -218,7 +219,8 @@ class Reversal(WrappingTask, Environment):
         every: actions from one switch to the next, on average.
         jitter: range of each switch, as a fraction of `every`; see `ContextSchedule`.
         seed: of the switches.
-    Raises: ValueError for a single action and for other invalid values.
+    Raises: ValueError for a single action and for other invalid values; TypeError for a count that is not a whole
+        number.
     Memory: that of the environment; independent of the number of switches.
     """
 
@@ -258,7 +260,13 @@ class Reversal(WrappingTask, Environment):
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
         """As `Environment.test`, with the present meaning of the actions."""
-        return self.environment.test(lambda xs, begins: self._translated(choose(xs, begins)), split)
+
+        def translated(xs: Stream, begins: Tensor) -> Tensor:
+            action = choose(xs, begins)
+            check_actions(action, len(begins), self.output_size)
+            return self._translated(action)
+
+        return self.environment.test(translated, split)
 
     def example(self, trial: int = 0) -> tuple[Stream, dict[str, tuple[float, float]]]:
         return self.environment.example(trial)
@@ -274,6 +282,7 @@ class Reversal(WrappingTask, Environment):
         if state.keys() != {"acts", "environment"}:
             raise ValueError(f"the state is not that of a Reversal: it has {', '.join(map(str, state))}")
         self.environment.load_state_dict(state["environment"])
+        self.restarted = self.environment.restarted
         self._set_num_acts(int(state["acts"]))
 
     def _set_num_acts(self, num_acts: int) -> None:
@@ -295,7 +304,7 @@ class RewardedTask(WrappingTask, Environment):
     task's training batches; after a pass over its data the next pass begins.
 
     Args: task: with one correct class in each trial, such as `MNIST` or `PoissonClicks`.
-    Raises: ValueError for a task whose targets are numbers or several bits, or with samples of different lengths.
+    Raises: ValueError unless `task` is a `Task` with one correct class in each trial and samples of one length.
     Memory: one batch of the task.
     Example:
         >>> digits = tt.tasks.RewardedTask(tt.tasks.MNIST(batch_size=16))

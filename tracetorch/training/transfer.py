@@ -76,6 +76,9 @@ def transfer(
             f"init_from: the number of hidden layers is {len(layers) - 1} in {path}, and {len(net) - 1} here{advice}"
         )
     taken, kept = _fitting(layers, net, parts, path)
+    if not taken and not {*parts} & {"optimizer", "normalization"}:
+        reasons = "; ".join(f"layer {at}: {why}" for at, why in kept.items())
+        raise ValueError(f"init_from: no layer of {path} can be taken ({reasons})")
     for at in taken:
         _check_finite(layers[at], f"{path}: layer {at}")
     states = _optimizer_states(content, net, optimizer, taken, path) if "optimizer" in parts else None

@@ -139,10 +139,10 @@ def scan_currents(first, last, currents, neurons, out, readout):
 
 
 @compiled(error_model="numpy")  # otherwise each division is checked for 0, and its loop is not vectorised
-def scan_slopes(first, last, currents, neurons, surrogate, outputs, slopes):
+def sum_lif_slopes(first, last, currents, neurons, surrogate, outputs, slopes):
     """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps.
 
-    The loops are short: LLVM does not vectorise those of many arrays, which might overlap, or with a signed index.
+    The loops are short: LLVM does not vectorise loops over many arrays, which might overlap, or with a signed index.
     """
     _, membrane, decay, threshold = neurons
     stretch, slope_sum, slope_before, before_sum, slope_raised, spikes = slopes
@@ -179,8 +179,8 @@ def scan_slopes(first, last, currents, neurons, surrogate, outputs, slopes):
 
 
 @compiled(error_model="numpy")
-def scan_with_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membranes):
-    """Run LIF neurons, and return the slopes of their spikes; see `dispatch.lif_slopes`.
+def lif_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membranes):
+    """Run LIF neurons, and write the slopes of their spikes; see `dispatch.lif_slopes`.
 
     Args:
         currents, spikes, slopes: (time, batch, neurons).
@@ -209,7 +209,7 @@ def scan_with_slopes(first, last, currents, neurons, surrogate, spikes, slopes, 
 
 @compiled(inline="always")
 def _slopes(surrogate, raised, inverse, slope):
-    """The derivative of each spike by (u − θ)/θ. Args: raised: u, the membrane before the reset. inverse: 1/θ."""
+    """The derivative of each spike with respect to (u − θ)/θ. Args: raised: u, before the reset. inverse: 1/θ."""
     kind, width, height = surrogate
     one = height / height
     if kind == FAST_SIGMOID:

@@ -153,20 +153,20 @@ def lif_slopes(
     spikes, slopes = torch.empty_like(currents), torch.empty_like(currents)
     membranes = torch.empty_like(currents) if keep else currents.new_empty(0, 0, 0)
     arguments = neurons_of("lif", membrane, constants), surrogate_of(surrogate, membrane), spikes, slopes, membranes
-    parallel_for(compiled.scan_with_slopes, currents.shape[1], currents.numel(), currents, *arguments)
+    parallel_for(compiled.lif_slopes, currents.shape[1], currents.numel(), currents, *arguments)
     return spikes, slopes, membranes if keep else None
 
 
-def scan_slopes(
+def sum_lif_slopes(
     currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
 ) -> None:
-    """See `dispatch.scan_slopes`."""
+    """See `dispatch.sum_lif_slopes`."""
     surrogate, stretch, *several = sums
     empty = empty_arrays(membrane.dtype)[0]
     arrays = [empty if value is None else value.numpy() for value in several]
     slopes = SlopeArrays(stretch.numpy(), *arrays)
     arguments = neurons_of("lif", membrane, constants), surrogate_of(surrogate, membrane), outputs, slopes
-    parallel_for(compiled.scan_slopes, len(membrane), currents.numel(), currents.contiguous(), *arguments)
+    parallel_for(compiled.sum_lif_slopes, len(membrane), currents.numel(), currents.contiguous(), *arguments)
 
 
 def surrogate_of(surrogate: Any, like: Tensor) -> SurrogateArrays:
