@@ -41,7 +41,7 @@ def test_the_number_of_tensors_does_not_grow_with_time(row):
     gc.unfreeze()
 
 
-FEW = {"batch": 64, "steps": (320, 3200), "most": 3}  # graphs leave more to the allocator
+FEW = {"batch": 64, "steps": (320, 3200), "most": 5}  # graphs leave more to the allocator
 SETTINGS = {
     "100 and 100,000 steps": {"batch": 1, "steps": (100, 100_000), "most": 1},
     "3 and 20 full chunks": {"batch": 64, "steps": (3 * MAX_CHUNK, 20 * MAX_CHUNK), "most": 1},

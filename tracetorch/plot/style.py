@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.mathtext import MathTextParser
+from matplotlib.transforms import Bbox
 
 from tracetorch.files import MOST_CONFIG_BYTES, read_text, write_whole, writing
 
@@ -236,6 +237,7 @@ def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg"))
     content_of = {}
     style = fig.style if isinstance(fig, StyledFigure) else STYLE
     with matplotlib.rc_context(dict(style)):
+        _round_positions(fig)
         for kind in formats:
             if kind not in FORMATS:
                 raise ValueError(f"a figure is written as {', '.join(FORMATS)}, got {kind!r}")
@@ -247,6 +249,14 @@ def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg"))
         for target, content in content_of.items():
             write_whole(target, content)
     return tuple(content_of)
+
+
+def _round_positions(fig: Figure) -> None:
+    """Place the axes for good, at rounded positions: the layout's last digits differ from one call to the next."""
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    for axes in fig.axes:
+        axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
 
 
 def _add_title(fig: Figure, title: str) -> None:
