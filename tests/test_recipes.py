@@ -39,11 +39,11 @@ RECIPES = {
     "a rule": Recipe("Normalized", CLICKS, above=0.7),
     "a loss": Recipe("huber", ("train.updates=150",), above=0.7),
     "an encoder": Recipe("regular", (*PATTERNS, "task.encoding=regular"), above=0.7),
-    "a task": Recipe("louder", ("train.updates=60",), above=0.7, quick=True),
+    "a task": Recipe("louder", ("train.updates=60",), above=0.7),
     "a task with rewards": Recipe("levers", ("train.updates=200",), above=0.7),
     "a plot": Recipe("speed", ("train.updates=2",)),
     "an option of `train`": Recipe("", PATTERNS, above=0.7),
-    "a verb": Recipe("", ("train.updates=2", *CLICKS[:2]), quick=True),
+    "a verb": Recipe("", ("train.updates=2", *CLICKS[:2])),
 }
 
 ITEM = re.compile(

@@ -118,8 +118,12 @@ def task(batch_size=16, seed=0):
     ("typed", "name"),
     [
         ("task={_target_: sines.task, batch_size: 8}", "task"),
-        ("task={_target_: tracetorch.tasks.Dataset, train: {_target_: sines.Sines}, batch_size: 8}", "Sines"),
-        ("task=own", "own"),
+        pytest.param(
+            "task={_target_: tracetorch.tasks.Dataset, train: {_target_: sines.Sines}, batch_size: 8}",
+            "Sines",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("task=own", "own", marks=pytest.mark.slow),
     ],
 )
 def test_what_suits_a_dataset_of_ones_own_is_chosen_too(typed, name, here):
