@@ -44,6 +44,7 @@ def test_a_folder_without_diagnostics_is_evaluated_repeated_and_resumed(here):
     ran("resume", "it")
 
 
+@pytest.mark.slow
 def test_a_surrogate_with_a_slope_can_be_resumed_evaluated_drawn_and_repeated(here):
     shape = "{_target_: tracetorch.rules.surrogate.FastSigmoid, slope: 25}"
     words = ("rule=bptt", f"rule.surrogate={shape}", *GRADIENT, f"diagnostics.surrogate={shape}", "output.dir=it")

@@ -170,6 +170,7 @@ def test_an_encoder_in_front_of_a_network_learns():
     assert reconstruction(learns=True) < 0.85 * reconstruction(learns=False)
 
 
+@pytest.mark.slow
 def test_an_own_neuron_learns_as_well_as_lif(tmp_path):
     found = {}
     for name, neuron in {"own": partial(Layer, neuron=CurrentLIF), "lif": LIF}.items():

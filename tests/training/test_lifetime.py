@@ -45,6 +45,7 @@ def made(case):
     return {name: part() if name == "task" else part for name, part in case.items()}
 
 
+@pytest.mark.slow
 def test_it_recovers_from_each_change_but_not_without_exploration(tmp_path):
     """With `uniform=0` the policy becomes deterministic, and its gradient vanishes; see `loss.EntropyBonus`."""
     run = run_lifetime(tmp_path, updates=750, log_every=50)
