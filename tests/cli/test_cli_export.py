@@ -63,7 +63,7 @@ def test_both_formats_hold_the_network_of_the_checkpoint(folder):
         "checkpoint": (["--format", "nir", "--checkpoint", "best"], "there is no checkpoint"),
     }.values(),
 )
-def test_wrong_words_are_refused_and_write_nothing(folder, words, why):
+def test_wrong_words_are_refused_and_write_nothing(folder, words, why, here):
     (folder / "checkpoints" / "best.pt").unlink(missing_ok=True)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert why in refused("export", str(folder), *words)
