@@ -7,7 +7,7 @@ from tracetorch.loss.target import as_distribution
 from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Sequential
 from tracetorch.nn.local_gradient import At, whole_gradients
-from tracetorch.rules.stepwise import Recording, StepwiseGraph, TwoPassRule, chunks, run_stepwise
+from tracetorch.rules.stepwise import Recording, TwoPassRule
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -73,13 +73,7 @@ class DECOLLE(TwoPassRule):
         if target.ndim == (2 if target.is_floating_point() else 1):  # one for each sample, which holds at every step
             target = target.expand(len(signal), *target.shape)
         rows, readouts = max(1, int(counted.sum())), self.local_readouts()
-        xs, first, states = recording.xs, recording.first, list(recording.first_states)
-        for start, part in chunks(xs[first:]):
-            graphs, values = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
-            for number, layer in enumerate(self.net):
-                graphs.append(run_stepwise(layer, values, states[number], self.surrogate))
-                states[number], values = graphs[number].after, graphs[number].outputs
-            steps = slice(start, start + len(part))
+        for steps, graphs in self._counted_chunks(recording):
             is_counted, wanted = counted[steps].flatten(), target[steps].flatten(0, 1)
             delta = graphs[-1].vjp(signal[steps].flatten(0, 1))
             graphs[-1].learn(delta)

@@ -5,7 +5,7 @@ from torch import Tensor
 from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
 from tracetorch.nn.local_gradient import whole_gradients
-from tracetorch.rules.stepwise import Recording, StepwiseGraph, TwoPassRule, chunks, run_stepwise
+from tracetorch.rules.stepwise import Recording, TwoPassRule
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -35,13 +35,8 @@ class OTTT(TwoPassRule):
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         assert signal is not None
-        xs, first, states = recording.xs, recording.first, list(recording.first_states)
-        for start, part in chunks(xs[first:]):
-            graphs, values = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
-            for number, layer in enumerate(self.net):
-                graphs.append(run_stepwise(layer, values, states[number], self.surrogate))
-                states[number], values = graphs[number].after, graphs[number].outputs
-            delta = signal[start : start + len(part)].flatten(0, 1)
+        for steps, graphs in self._counted_chunks(recording):
+            delta = signal[steps].flatten(0, 1)
             for graph in reversed(graphs):
                 delta = graph.vjp(delta)
                 graph.learn(delta)

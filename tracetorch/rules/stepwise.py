@@ -4,6 +4,8 @@ Such rules need the signal at every step, but it is known only at the end. So th
 again with the signal. Memory stays constant: streams are generated again, and only small states are kept.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -124,6 +126,16 @@ class TwoPassRule(Rule):
             raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
         self._recording = None
         self._second_pass(recording, signal)
+
+    def _counted_chunks(self, recording: Recording) -> Iterator[tuple[slice, list[StepwiseGraph]]]:
+        """Run the counted steps again. Yield a chunk's steps, among the counted ones, and the graphs of all layers."""
+        states = list(recording.first_states)
+        for start, part in chunks(recording.xs[recording.first :]):
+            graphs, values = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
+            for number, layer in enumerate(self.net):
+                graphs.append(run_stepwise(layer, values, states[number], self.surrogate))
+                states[number], values = graphs[number].after, graphs[number].outputs
+            yield slice(start, start + len(part)), graphs
 
     @abstractmethod
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
