@@ -46,6 +46,8 @@ RECIPES = {
     "a verb": Recipe("", ("train.updates=2", *CLICKS[:2])),
 }
 
+KERNELS = "tracetorch/backends/cpu/__pycache__"
+
 ITEM = re.compile(
     r"^(?:- )?`(?P<path>[^`]+)`, (?P<where>[^:`]*(?:`[^`]+`)?):"  # such as: - `tests/common.py`, in `LAYERS`:
     r"(?: `(?P<code>[^\n]+)`$|\n\n(?P<indent> *)```\w+\n(?P<block>.*?)^ *```$)",
@@ -114,7 +116,10 @@ def copy(tmp_path, request):
     for name in listed.rstrip("\0").split("\0"):
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
+            shutil.copy2(ROOT / name, copy / name)
+    for kernel in (ROOT / KERNELS).glob("*.nbc"):  # valid for sources of the same time; what is compiled is not
+        (copy / KERNELS).mkdir(exist_ok=True)
+        shutil.copy2(kernel, copy / KERNELS)
     for part in ("cli", "conf", "experiments"):  # what the installation does
         (copy / "tracetorch" / part).symlink_to(copy / part)
     for item in items(request.param):
