@@ -43,7 +43,7 @@ DECAYS = dict.fromkeys(
 )
 
 
-@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-per-neuron", "LI-groups", "own", "network")])
+@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-zero", "LI-groups", "own", "network")])
 def test_the_oracle_runs_as_the_network_does(row):
     net = build(row)
     net = net if isinstance(net, Sequential) else Sequential(net)
@@ -125,18 +125,24 @@ RULES = {
 }
 
 
+OF_ANY_RESET = ("trace", "bptt", "tbptt-reset", "coarse", "coarse-log-reset")
+"""Rules that train neurons with reset to zero as well."""
+
+
 @pytest.mark.parametrize(("rule", "readout", "moments"), combined(rule=RULES, readout=READOUTS, moments=MOMENTS))
 def test_rules_are_exact_at_every_moment(rule, readout, moments):
     make, surrogate, bounds = RULES[rule]
-    net, given = network(READOUTS[readout]), example(readout=READOUTS[readout], **moments)
+    given = example(readout=READOUTS[readout], **moments)
     if rule == "trace":  # for the present output
         given = given._replace(window=1)
-    if rule == "ottt-forgetful":  # nothing comes out later than at the step itself
-        net[1].neuron.raw_decay.data.fill_(-40.0)
-    assert_oracle(net, make, given, bounds, surrogate=surrogate, forget="bptt" in rule)
-    if rule == "bptt":  # but from every moment through all time, if asked
-        wanted = full_gradients(net, given, surrogate=TRIANGLE)
-        assert not misfits(gradient_through_time(make(net), given), wanted, dict.fromkeys(wanted, EXACT))
+    for reset in ("subtract", "zero") if rule in OF_ANY_RESET else ("subtract",):
+        net = network(READOUTS[readout], reset=reset)
+        if rule == "ottt-forgetful":  # nothing comes out later than at the step itself
+            net[1].neuron.raw_decay.data.fill_(-40.0)
+        assert_oracle(net, make, given, bounds, surrogate=surrogate, forget="bptt" in rule)
+        if rule == "bptt":  # but from every moment through all time, if asked
+            wanted = full_gradients(net, given, surrogate=TRIANGLE)
+            assert not misfits(gradient_through_time(make(net), given), wanted, dict.fromkeys(wanted, EXACT))
 
 
 # ── bounds as measured with seeds 0 to 7, and a little beyond ───────────────────────────────────
