@@ -154,6 +154,8 @@ MEASURED = {
     "triangle": ({"learn_every": 16, "window": 5}, TRIANGLE, Bounds((0.9, 1.0), (0.02, 0.25))),
     "readout": ({}, TRIANGLE, Bounds((0.65, 1.0), (0.8, 1.6))),
 }
+ZERO_MEASURED = Bounds((0.7, 1.0), (0.4, 1.0))
+"""As "reset", for reset to zero: a spike ends the effect of earlier input, which the trace still contains."""
 
 
 @pytest.mark.parametrize(("measured", "readout", "hidden"), combined(at=MEASURED, readout=READOUTS, hidden=(1, 2)))
@@ -164,6 +166,9 @@ def test_trace_lies_within_measured_bounds_for_hidden_weights_and_a_readout_wind
     for seed in range(5):
         net, given = network(READOUTS[readout], seed=seed, hidden=hidden), example(seed, READOUTS[readout], **moments)
         assert_oracle(net, Trace, given, every, surrogate=surrogate)
+        if measured == "reset":
+            net = network(READOUTS[readout], seed=seed, hidden=hidden, reset="zero")
+            assert_oracle(net, Trace, given, dict.fromkeys(every, ZERO_MEASURED), surrogate=surrogate)
 
 
 def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
