@@ -81,7 +81,8 @@ def command(
     reader = "read_safetensors" if format_ == "safetensors" else "from_nir"
     say(f"{path}: in Python, tracetorch.interop.{reader}({str(path)!r}) makes the network")
     if format_ == "nir":
-        _say_how_to_reset(target, graph.metadata["dt"])
+        resets = {node.metadata["reset"] for node in graph.nodes.values() if "reset" in node.metadata}
+        _say_how_to_reset(target, graph.metadata["dt"], resets)
 
 
 def _refuse_for_safetensors(given: dict[str, object]) -> None:
@@ -91,12 +92,19 @@ def _refuse_for_safetensors(given: dict[str, object]) -> None:
             raise UsageError(f"{option} has no effect on safetensors, which holds weights and the config; leave it out")
 
 
-def _say_how_to_reset(target: str | None, dt: float) -> None:
+def _say_how_to_reset(target: str | None, dt: float, resets: set[str]) -> None:
+    """Args: resets: those of the LIF neurons."""
     from tracetorch.interop import TARGETS
 
-    fact = f"dt = {dt:g} s; NIR does not record that LIF neurons reset by subtraction"
+    fact = f"dt = {dt:g} s"
+    if "subtract" in resets:
+        fact += "; NIR does not record that LIF neurons reset by subtraction"
     if target is None:
-        say(f"{fact}: for another framework, add --for")
-    else:
-        say(f"{fact}; after loading it in {target},")
-        say(f"  {TARGETS[target].advice}")
+        say(f"{fact}: for another framework, add --for" if resets else fact)
+        return
+    form = TARGETS[target]
+    advice = {"subtract": form.advice, "zero": form.zero_advice}
+    steps = [step for reset, step in advice.items() if reset in resets and step]
+    say(f"{fact}; after loading it in {target}," if steps else f"{fact}; {target} reads these neurons as they are")
+    for step in steps:
+        say(f"  {step}")

@@ -68,7 +68,7 @@ LAYERS = [
     Row("LIF", "LIF", lambda: LIF(IN, OUT), _LIF, "spikes"),
     Row("LIF-logistic", "LIF", lambda: LIF(IN, OUT, rate_map="logistic"), _LIF, "spikes"),
     Row("LIF-bias", "LIF", lambda: LIF(IN, OUT, bias=True), (*_LIF, "connection.bias"), "spikes"),
-    Row("LIF-groups", "LIF", lambda: LIF(IN, OUT, decay=_TWO), _LIF, "spikes"),
+    Row("LIF-zero", "LIF", lambda: LIF(IN, OUT, decay=_TWO, reset="zero"), _LIF, "spikes"),
     Row("LIF-groups-bias", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bias=True), (*_LIF, "connection.bias"), "spikes"),
     Row("LIF-free-trace", "LIF", lambda: LIF(IN, OUT, trace_decay=0.8), _LIF, "spikes"),
     Row("LIF-free-trace-per-input", "LIF", lambda: LIF(IN, OUT, **_FREE), (*_LIF, "input_trace.raw_decay"), "spikes"),

@@ -39,11 +39,11 @@ EXACT = Bounds(distance=1e-9)
 TRIANGLE = Triangle(height=1.0)
 
 
-def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequential:
+def network(readout=LIS, *, seed: int = 0, hidden: int = 1, reset: str = "subtract", **options) -> Sequential:
     """Hidden layers of 16 neurons that fire, and a tied readout of 4; 12 inputs; float64."""
     torch.manual_seed(seed)
     sizes = [12, *[16] * hidden]
-    below = [LIF(size, 16, decay=0.9, threshold=0.8, bias=True) for size in sizes[:-1]]
+    below = [LIF(size, 16, decay=0.9, threshold=0.8, bias=True, reset=reset) for size in sizes[:-1]]
     net = Sequential(*below, readout(sizes[-1], 4, **{"decay": 0.8, "bias": True} | options)).double()
     for layer in net:
         layer.bias.data.uniform_(-0.02, 0.05)
@@ -87,7 +87,8 @@ def unrolled(
             if isinstance(layer, LIF):
                 value = _spikes(value, layer.neuron.threshold, surrogate)
                 reset = value if surrogate is not None and surrogate.through_reset else value.detach()
-                membranes[at] = membranes[at] - layer.neuron.threshold * reset
+                lost = layer.neuron.threshold if layer.neuron.reset == "subtract" else membranes[at]
+                membranes[at] = membranes[at] - lost * reset
             elif isinstance(layer, LIS):
                 value = torch.softmax(value, dim=-1)
         outputs.append(value)

@@ -169,6 +169,8 @@ CASES = [
     (lambda: LIF(6, 4, threshold=0), "a threshold must be a finite number above 0"),
     (lambda: LIF(6, 4, threshold=torch.ones(3)), "threshold must be a number or 4 of them, got shape (3,)"),
     (lambda: LIF(6, 4, rate_map="linear"), "rate_map must be one of line, logistic, got 'linear'"),
+    (lambda: LIF(6, 4, reset="none"), "reset must be one of subtract, zero, got 'none'"),
+    (lambda: LIF(6, 4, reset="zero", rate_map="logistic"), "the only rate_map is line, got 'logistic'"),
     (Sequential, "a network needs at least one layer"),
     (lambda: Sequential(LIF(6, 5), LI(4, 2)), "LIF(6, 5) gives 5 outputs, but LI(4, 2) takes 4"),
     (lambda: Sequential(*[LIF(3, 3)] * 2), "LIF(3, 3) is in the network twice"),
@@ -193,7 +195,7 @@ def each_refused(*wrong):
             call()
 
 
-@each([row for row in LAYERS if row.name in ("LIF-groups", "own", "network")])
+@each([row for row in LAYERS if row.name in ("LIF-zero", "own", "network")])
 def test_wrong_calls_are_refused_and_change_nothing(row):
     net, xs = build(row), spikes()
     each_refused(

@@ -32,12 +32,18 @@ def test_five_steps_by_hand():
     assert trace == [[1], [0.5], [1.25], [1.625], [0.8125]]
     lif = stepped(lambda x, membrane: F.lif_step(x, membrane, HALF, ONE), [1, 0.75, 0.75, 1, 0])
     assert lif == [[0, 1], [1, 0.25], [0, 0.875], [1, 0.4375], [0, 0.21875]]
+    zero = stepped(lambda x, membrane: F.lif_zero_step(x, membrane, HALF, ONE), [1, 0.75, 0.75, 1, 0])
+    assert zero == [[0, 1], [1, 0], [0, 0.75], [1, 0], [0, 0]]
     li = stepped(lambda x, membrane: F.li_step(x, membrane, HALF), [1, -1, 0, 2, 0.5])
     assert li == [[1], [-0.5], [-0.25], [1.875], [1.4375]]
     # Neurons do not mix, and a reset subtracts one threshold however high the membrane.
     decay, threshold = torch.tensor([0.5, 0.25, 0.5]), torch.tensor([1.0, 2.0, 1.5])
     spikes, membrane = F.lif_step(torch.tensor([[1.0, 1.0, 5.0]]), torch.tensor([[1.0, 4.0, 0.0]]), decay, threshold)
     assert spikes.tolist() == [[1, 0, 1]] and membrane.tolist() == [[0.5, 2, 3.5]]
+    spikes, membrane = F.lif_zero_step(
+        torch.tensor([[1.0, 1.0, 5.0]]), torch.tensor([[2.0, 4.0, 0.0]]), decay, threshold
+    )
+    assert spikes.tolist() == [[1, 0, 1]] and membrane.tolist() == [[0, 2, 0]]
 
 
 @given(decay=DECAYS, steps=st.integers(1, 40), seed=st.integers(0, 9))
@@ -67,23 +73,23 @@ def test_the_level_is_the_membrane_under_steady_current(decay, current, steps, l
         torch.testing.assert_close(F.lis_distribution(currents, HALF, *way), wanted / wanted.sum(-1, keepdim=True))
 
 
-def simulate(currents: torch.Tensor, decay: float, skip: int = 0) -> torch.Tensor:
+def simulate(currents: torch.Tensor, decay: float, skip: int = 0, dynamics=F.lif_step) -> torch.Tensor:
     """Mean rate of LIF neurons (θ = 1) over (time, …) currents, after the first `skip` steps."""
     membrane, total = torch.zeros_like(currents[0]), torch.zeros_like(currents[0])
     for step, current in enumerate(currents):
-        spikes, membrane = F.lif_step(current, membrane, UNIT * decay, UNIT)
+        spikes, membrane = dynamics(current, membrane, UNIT * decay, UNIT)
         total += spikes if step >= skip else 0
     return total / (len(currents) - skip)
 
 
-@pytest.mark.parametrize("rate", F.RATE_MAPS.values(), ids=F.RATE_MAPS.keys())
+@pytest.mark.parametrize("rate", [*F.RATE_MAPS.values(), F.lif_zero_rate])
 def test_a_rate_is_bounded_smooth_and_rises_with_the_current(rate):
     """Within 0 and 1, and smooth; it rises with the current, falls with the threshold, and depends on their ratio."""
     wide = torch.logspace(-3, 9, 200)
     for sign in (-1, 1):
         rates = rate(sign * wide, torch.tensor(0.9), torch.tensor(1.0))
         assert rates.min() >= 0 and rates.max() <= 1 + 1e-5
-        assert (rates[wide > 10] - float(sign > 0)).abs().max() < 1e-4
+        assert (rates[wide > 100] - float(sign > 0)).abs().max() < 1e-4
     current, thresholds = (torch.linspace(*ends, 200, dtype=torch.float64) for ends in ((-0.5, 1.5), (0.2, 2)))
     for decay in (UNIT * 0.5, UNIT * 0.9, UNIT * 0.99):
         rates = rate(current, decay, UNIT)
@@ -109,8 +115,26 @@ def test_each_map_at_its_points():
     assert ends.tolist() == pytest.approx([1 / (1 + math.e**2.5), 1 / (1 + math.e**-2.5)])
 
 
+def test_a_reset_to_zero_spaces_spikes_by_the_whole_steps_above_n_and_its_map_takes_the_middle():
+    """Under steady currents: i(1 − β^N)/(1 − β) = θ at the real number N."""
+    for decay in (0.5, 0.8, 0.9, 0.95, 0.99):
+        currents = torch.linspace(1 - decay, 1.5, 301, dtype=torch.float64)[1:]
+        n = torch.log(1 - (1 - decay) / currents) / math.log(decay)
+        counts = 1000 * simulate(currents.expand(1000, -1), decay, dynamics=F.lif_zero_step)
+        steady = (n - n.round()).abs() > 1e-6
+        assert steady.sum() > 290 and torch.equal(counts[steady].round(), (1000 / (n[steady].floor() + 1)).floor())
+        rates = F.lif_zero_rate(currents, UNIT * decay, UNIT)
+        middle = 1 / (n + 0.5)
+        inner = (middle > 0.45) & (middle < 0.6)  # between the corners
+        assert inner.sum() > 10 and (rates - middle)[inner].abs().max() < 0.015
+        silent = simulate(currents[:1].expand(1000) - 0.01, decay, dynamics=F.lif_zero_step)
+        assert not silent and F.lif_zero_rate((1 - decay) / 2 * UNIT, UNIT * decay, UNIT) < 0.1
+
+
 MEASURED = {0.5: (0.052, 0.074, 0.028), 0.8: (0.033, 0.043, 0.0135), 0.95: (0.03, 0.033, 0.0045)}
 """By decay, rounded up, off from the simulated rate for noisy input: our maps, and the line with sharp corners."""
+ZERO_MEASURED = {0.0: 0.11, 0.2: 0.035, 0.4: 0.035}
+"""By the noise, at every decay, off from the simulated rate: the map for reset to zero. The line is off by over .05."""
 
 
 def test_each_map_is_as_close_to_simulation_as_measured():
@@ -119,12 +143,19 @@ def test_each_map_is_as_close_to_simulation_as_measured():
         rates = F.lif_rate(CURRENTS, UNIT * decay, UNIT), F.lif_rate_logistic(CURRENTS, UNIT * decay, UNIT)
         for bound, rate in zip(bounds, (*rates, (CURRENTS - (1 - decay) / 2).clamp(0, 1)), strict=True):
             assert (rate - simulated).abs().mean() <= bound, decay
+        rate = F.lif_zero_rate(CURRENTS, UNIT * decay, UNIT)
+        for noise, bound in ZERO_MEASURED.items():
+            noisy = CURRENTS + noise * normal(500, 100, 61)
+            simulated = simulate(noisy, decay, skip=200, dynamics=F.lif_zero_step).mean(0)
+            assert (rate - simulated).abs().mean() <= bound, (decay, noise)
+            assert noise != 0.2 or (rates[0] - simulated).abs().mean() > 0.05, decay
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_in_the_first_steps_the_line_is_shifted_and_closer_than_the_steady_one(steps):
+def test_in_the_first_steps_a_map_is_shifted_and_closer_than_the_steady_one(steps):
     shift = 0.05 / (1 - 0.9**steps) - 0.05
-    early, steady = (F.lif_rate(CURRENTS, UNIT * 0.9, UNIT, n) for n in (torch.tensor(steps), None))
-    torch.testing.assert_close(early, F.lif_rate(CURRENTS - shift, UNIT * 0.9, UNIT), rtol=1e-12, atol=1e-12)
-    simulated = simulate(CURRENTS + 0.2 * normal(steps, 400, 61), 0.9).mean(0)
-    assert (early - simulated).square().mean() < (steady - simulated).square().mean()
+    for rate, dynamics in ((F.lif_rate, F.lif_step), (F.lif_zero_rate, F.lif_zero_step)):
+        early, steady = (rate(CURRENTS, UNIT * 0.9, UNIT, n) for n in (torch.tensor(steps), None))
+        torch.testing.assert_close(early, rate(CURRENTS - shift, UNIT * 0.9, UNIT), rtol=1e-12, atol=1e-12)
+        simulated = simulate(CURRENTS + 0.2 * normal(steps, 400, 61), 0.9, dynamics=dynamics).mean(0)
+        assert (early - simulated).square().mean() < (steady - simulated).square().mean()

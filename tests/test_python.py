@@ -173,11 +173,18 @@ def test_a_seed_is_any_whole_number(seed):
 
 
 @pytest.mark.parametrize(
-    ("rule", "rate"), [("Trace", "line"), ("Trace", "logistic"), ("BPTT", "logistic"), ("EProp", "line")]
+    ("rule", "options"),
+    [
+        ("Trace", {"rate_map": "line"}),
+        ("Trace", {"rate_map": "logistic"}),
+        ("Trace", {"reset": "zero"}),
+        ("BPTT", {"reset": "zero"}),
+        ("EProp", {}),
+    ],
 )
-def test_gradients_stay_finite_for_tiny_thresholds(rule, rate):
+def test_gradients_stay_finite_for_tiny_thresholds(rule, options):
     torch.manual_seed(0)
-    net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], rate_map=rate), LIS(5, 2))
+    net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], **options), LIS(5, 2))
     with torch.no_grad():
         net[0].neuron.raw_threshold.fill_(-1e3)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients_of(net, RULES[rule]) if gradient is not None)

@@ -22,6 +22,7 @@ TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 
 _CLIPPING = {"clip_norm": None, "clip_value": None}
 ADDED = {
+    "tracetorch.nn.LIF": {"reset": "subtract"},
     "tracetorch.experiments.supervised.main": {"update_every": "moment", **_CLIPPING},
     "tracetorch.experiments.reinforcement.main": _CLIPPING,
     "tracetorch.experiments.lifetime.main": _CLIPPING,

@@ -7,6 +7,7 @@ import torch
 
 import tracetorch as tt
 from tests.command_line import CLICKS, ran, refused
+from tracetorch.cli.export_verb import _say_how_to_reset
 from tracetorch.runs import load_checkpoint
 
 pytest.importorskip("nir")
@@ -29,7 +30,7 @@ def outputs(net):
         return net.run(xs)
 
 
-def test_both_formats_hold_the_network_of_the_checkpoint(folder):
+def test_both_formats_hold_the_network_of_the_checkpoint(folder, capsys):
     ran("export", str(folder), "--format", "safetensors")
     out = ran("export", str(folder), "--format", "nir", "--dt", "0.01", "--checkpoint", "latest").output
     assert f"from_nir('{folder / 'network.nir'}')" in out and "dt = 0.01 s" in out
@@ -49,6 +50,9 @@ def test_both_formats_hold_the_network_of_the_checkpoint(folder):
         f"{folder}/s.nir",
     )
     assert "leaky.reset_mechanism = 'subtract'" in out.output and (folder / "s.nir").is_file()
+    for target, advice in (("norse", "norse reads these neurons as they are"), ("sinabs", "MembraneReset()")):
+        _say_how_to_reset(target, 1.0, {"zero"})
+        assert advice in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_arguments_of_a_users_part_are_read_without_importing_it(here, mine,
     patterns = signature("tracetorch.tasks.Patterns").keys()
     assert signature(f"{mine}.Own").keys() == {"path", "scale", "unit", *patterns}
     assert signature(f"{mine}.Same").keys() == patterns
-    assert list(signature(f"{mine}.Neuron")) == ["features", "decay", "threshold", "rate_map"]
+    assert list(signature(f"{mine}.Neuron")) == ["features", "decay", "threshold", "rate_map", "reset"]
     assert signature(f"{mine}.Drawn") == {}
     assert list(signature(f"{mine}.Wrapped")) == ["x"]
     for unknown in ("Circle", "Open", "Data", "State", "nothing"):

@@ -25,8 +25,10 @@ def test_the_neurons_of_another_library_spike_as_ours(library):
     space = {"torch": torch, "tt": tt, "xs": xs}
     with torch.no_grad():
         exec(compile(BLOCKS[library], library, "exec"), space)
-    assert torch.equal(space["theirs"], space["ours"])
-    assert 0.005 < space["ours"].mean() < 0.9
+    for theirs, ours in (("theirs", "ours"), ("theirs_zero", "ours_zero")):
+        assert torch.equal(space[theirs], space[ours])
+        assert 0.005 < space[ours].mean() < 0.9
+    assert not torch.equal(space["ours"], space["ours_zero"])
 
 
 BEFORE = {  # what the expressions of a column of the first table need

@@ -17,12 +17,12 @@ np = pytest.importorskip("numpy")
 
 
 def dense(dtype=torch.float32, gain=3.0):
-    """Two layers of LIF and a readout of several kinds of constants, active throughout."""
+    """Two layers of LIF, one of each reset, and a readout of several kinds of constants, active throughout."""
     torch.manual_seed(0)
     decays, thresholds = [0.95, 0.8, 0.7, 0.999], torch.rand(16) + 0.3
     layers = [
         tt.nn.LIF(20, 30, decay=0.9, threshold=1.3),
-        tt.nn.LIF(30, 16, decay=decays, threshold=thresholds, bias=True),
+        tt.nn.LIF(30, 16, decay=decays, threshold=thresholds, bias=True, reset="zero"),
     ]
     net = tt.nn.Sequential(*layers, tt.nn.LIS(16, 5, decay=0.99)).to(dtype)
     for layer in net:
@@ -30,14 +30,14 @@ def dense(dtype=torch.float32, gain=3.0):
     return net
 
 
-def simple(uniform=("decay", "threshold")):
+def simple(uniform=("decay", "threshold"), reset="subtract"):
     """A network with weights as initialized, in which each layer has one value of the constants in `uniform`."""
     torch.manual_seed(0)
     decay = 0.95 if "decay" in uniform else [0.95, 0.9]
     threshold = 0.4 if "threshold" in uniform else torch.linspace(0.3, 0.5, 16)
     layers = [
-        tt.nn.LIF(20, 30, decay=0.9, threshold=1.3),
-        tt.nn.LIF(30, 16, decay=decay, threshold=threshold, bias=True),
+        tt.nn.LIF(20, 30, decay=0.9, threshold=1.3, reset=reset),
+        tt.nn.LIF(30, 16, decay=decay, threshold=threshold, bias=True, reset=reset),
     ]
     return tt.nn.Sequential(*layers, tt.nn.LI(16, 5, decay=0.98))
 
@@ -55,6 +55,7 @@ def test_a_round_trip_through_a_file_changes_no_bit_of_outputs_and_membranes(tmp
     with torch.no_grad():
         assert torch.equal(net.run(xs), read.run(xs))
     assert [layer.kind for layer in read] == ["LIF", "LIF", "LIS"]
+    assert [layer.neuron.reset for layer in read[:2]] == ["subtract", "zero"]
     before, after = net.save_state(), read.save_state()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert before["1.membrane"].abs().mean() > 0.1
@@ -73,22 +74,22 @@ def test_convolutions_pooling_and_flattening_go_round_as_well():
     assert net.run(xs).std() > 0.1
 
 
-def with_snntorch(graph, xs):
+def with_snntorch(graph, xs, reset):
     snntorch = pytest.importorskip("snntorch")
     net = pytest.importorskip("snntorch.import_nir").import_from_nir(graph)
     for leaky in net.modules():
-        if isinstance(leaky, snntorch.Leaky):
+        if isinstance(leaky, snntorch.Leaky) and reset == "subtract":
             leaky.reset_mechanism = "subtract"
             leaky.state_function = leaky._base_sub
     return torch.stack([net(x)[0] for x in xs])
 
 
-def with_spikingjelly(graph, xs):
+def with_spikingjelly(graph, xs, reset):
     exchange = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
     net, state, outputs = exchange.import_from_nir(graph), None, []
     for node in net.modules():
-        if isinstance(node, neuron.LIFNode):
+        if isinstance(node, neuron.LIFNode) and reset == "subtract":
             node.v_reset = None
     for x in xs:
         output, state = net(x, state)
@@ -96,26 +97,28 @@ def with_spikingjelly(graph, xs):
     return torch.stack(outputs)
 
 
-def with_norse(graph, xs):
+def with_norse(graph, xs, reset):
     norse = pytest.importorskip("norse.torch")
-    reset = pytest.importorskip("norse.torch.functional.reset")
+    resets = pytest.importorskip("norse.torch.functional.reset")
     net, state, outputs = norse.from_nir(graph, dt=graph.metadata["dt"]), None, []
     for cell in net.modules():
-        if isinstance(cell, norse.LIFBoxCell):
-            cell.p = cell.p._replace(reset_method=reset.reset_subtract)
+        if isinstance(cell, norse.LIFBoxCell) and reset == "subtract":
+            cell.p = cell.p._replace(reset_method=resets.reset_subtract)
     for x in xs:
         output, state = net(x, state)
         outputs.append(output)
     return torch.stack(outputs)
 
 
-def with_sinabs(graph, xs):
+def with_sinabs(graph, xs, reset):
     importer, layers = pytest.importorskip("sinabs.nir"), pytest.importorskip("sinabs.layers")
     activation = pytest.importorskip("sinabs.activation")
     net = importer.from_nir(graph, batch_size=xs.shape[1])
     for layer in net.modules():
         if isinstance(layer, layers.LIFSqueeze):
             layer.spike_fn = activation.SingleSpike
+            if reset == "zero":
+                layer.reset_fn = activation.MembraneReset()
     output = net(xs.transpose(0, 1).flatten(0, 1))
     output = output[0] if isinstance(output, tuple) else output
     return output.unflatten(0, (xs.shape[1], len(xs))).transpose(0, 1)
@@ -128,17 +131,18 @@ READERS = {"snntorch": with_snntorch, "spikingjelly": with_spikingjelly, "norse"
 @pytest.mark.parametrize("target", TARGETS)
 def test_other_frameworks_give_the_same_spikes(target, monkeypatch):
     monkeypatch.setattr(logging, "warning", lambda *_: None)  # norse's, about r
-    net, xs = simple(TARGETS[target].uniform), spikes()
-    hidden = net[:2].run(xs)
-    if TARGETS[target].has_li:
-        expected, graph = net[2:].run(hidden), to_nir(net, target=target)
-    else:
-        expected, graph = hidden @ net[2].weight.T, to_nir(net, target=target, readout="current")
-    assert hidden.mean() > 0.02
-    with torch.no_grad():
-        found = READERS[target](graph, xs)
-    # One spike more or less changes a current by a weight; rounding does so by a millionth.
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for reset in ("subtract", "zero"):
+        net, xs = simple(TARGETS[target].uniform, reset), spikes()
+        hidden = net[:2].run(xs)
+        if TARGETS[target].has_li:
+            expected, graph = net[2:].run(hidden), to_nir(net, target=target)
+        else:
+            expected, graph = hidden @ net[2].weight.T, to_nir(net, target=target, readout="current")
+        assert hidden.mean() > 0.01
+        with torch.no_grad():
+            found = READERS[target](graph, xs, reset)
+        # One spike more or less changes a current by a weight; rounding does so by a millionth.
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_a_framework_cannot_express_is_refused_by_name():
@@ -152,6 +156,8 @@ def test_what_a_framework_cannot_express_is_refused_by_name():
         to_nir(net, target="snntorch", readout="current")
     with pytest.raises(ValueError, match=r"snntorch reads every graph with dt=0\.0001"):
         to_nir(net, target="snntorch", dt=1e-3)
+    with pytest.raises(ValueError, match="reset must be 'subtract', 'zero' or None, got none"):
+        from_nir(to_nir(net), reset="none")
     with pytest.raises(ValueError, match="made for sinabs"):
         from_nir(to_nir(net, target="sinabs"))
     with pytest.raises(ValueError, match="target must be one of snntorch, "):
@@ -184,6 +190,7 @@ def test_a_graph_of_another_origin_is_read_as_its_equation_says():
     layer = from_nir(chain(nir.Linear(WEIGHT), lif(r=ones(2, 5.0))), reset="subtract")[0]
     torch.testing.assert_close(layer.neuron.constant("decay"), torch.tensor(0.9, dtype=torch.float64))
     torch.testing.assert_close(layer.weight.detach(), torch.tensor(WEIGHT) / 2)  # R·dt/τ = 1/2
+    assert layer.neuron.reset == "subtract" and from_nir(chain(nir.Linear(WEIGHT), lif()))[0].neuron.reset == "zero"
     steps = 10.0 * (1 + np.arange(20))
     many = nir.LI(tau=1e-4 * steps, r=steps, v_leak=ones(20, 0.0))
     layer = from_nir(chain(nir.Linear(np.ones((20, 2))), many))[0]
@@ -194,7 +201,7 @@ def test_a_graph_of_another_origin_is_read_as_its_equation_says():
 @pytest.mark.parametrize(
     ("nodes", "why"),
     {
-        "reset to zero": ([nir.Linear(WEIGHT), lif()], "n1: NIR's LIF sets .* reset='subtract'"),
+        "reset above zero": ([nir.Linear(WEIGHT), lif(v_reset=ones(2, 0.5))], "n1: v_reset is not 0"),
         "leak": ([nir.Linear(WEIGHT), lif(v_leak=ones(2, 0.1))], "n1: v_leak is not 0"),
         "too fast": ([nir.Linear(WEIGHT), lif(tau=ones(2, 1e-5))], "n1: tau must be above the step of dt=0.0001 s"),
         "not finite": ([nir.Linear(WEIGHT * np.inf), lif()], "n0: weight holds values that are not finite"),
@@ -208,7 +215,7 @@ def test_a_graph_of_another_origin_is_read_as_its_equation_says():
 )
 def test_graphs_that_no_layer_expresses_are_refused_with_the_node_and_the_reason(nodes, why):
     with pytest.raises(ValueError, match=why):
-        from_nir(chain(*nodes), reset=None if "reset" in why else "subtract")
+        from_nir(chain(*nodes))
 
 
 def test_branches_and_loops_are_refused():

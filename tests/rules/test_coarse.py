@@ -13,7 +13,6 @@ from tests.nn.test_memory import tensors_in_memory
 from tests.oracle import TRIANGLE, Bounds, assert_oracle, example, network
 from tests.own_neuron import CurrentLIF
 from tests.rules.test_bptt import NETS, lively
-from tests.rules.test_rules import ResetToZero
 from tracetorch import backends
 from tracetorch.encode import poisson
 from tracetorch.functional import MembraneState
@@ -107,7 +106,7 @@ def _convolution():
 
 OTHERS = {
     "plain": lambda: _with(Plain, threshold=0.5, bias=True),
-    "reset-to-zero": lambda: _with(ResetToZero, threshold=torch.linspace(0.4, 0.8, 6)),
+    "reset-to-zero": lambda: _with(neurons.LIF, reset="zero", threshold=torch.linspace(0.4, 0.8, 6)),
     "rectified": lambda: _with(Rectified),
     "LI-LI": lambda: _with(neurons.LI),
     "convolution": _convolution,

@@ -43,7 +43,7 @@ DECAYS = dict.fromkeys(
 )
 
 
-@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-per-neuron", "LI-groups", "own", "network")])
+@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-zero", "LI-groups", "own", "network")])
 def test_the_oracle_runs_as_the_network_does(row):
     net = build(row)
     net = net if isinstance(net, Sequential) else Sequential(net)
@@ -125,18 +125,24 @@ RULES = {
 }
 
 
+OF_ANY_RESET = ("trace", "bptt", "tbptt-reset", "coarse", "coarse-log-reset")
+"""Rules that train neurons with reset to zero as well."""
+
+
 @pytest.mark.parametrize(("rule", "readout", "moments"), combined(rule=RULES, readout=READOUTS, moments=MOMENTS))
 def test_rules_are_exact_at_every_moment(rule, readout, moments):
     make, surrogate, bounds = RULES[rule]
-    net, given = network(READOUTS[readout]), example(readout=READOUTS[readout], **moments)
+    given = example(readout=READOUTS[readout], **moments)
     if rule == "trace":  # for the present output
         given = given._replace(window=1)
-    if rule == "ottt-forgetful":  # nothing comes out later than at the step itself
-        net[1].neuron.raw_decay.data.fill_(-40.0)
-    assert_oracle(net, make, given, bounds, surrogate=surrogate, forget="bptt" in rule)
-    if rule == "bptt":  # but from every moment through all time, if asked
-        wanted = full_gradients(net, given, surrogate=TRIANGLE)
-        assert not misfits(gradient_through_time(make(net), given), wanted, dict.fromkeys(wanted, EXACT))
+    for reset in ("subtract", "zero") if rule in OF_ANY_RESET else ("subtract",):
+        net = network(READOUTS[readout], reset=reset)
+        if rule == "ottt-forgetful":  # nothing comes out later than at the step itself
+            net[1].neuron.raw_decay.data.fill_(-40.0)
+        assert_oracle(net, make, given, bounds, surrogate=surrogate, forget="bptt" in rule)
+        if rule == "bptt":  # but from every moment through all time, if asked
+            wanted = full_gradients(net, given, surrogate=TRIANGLE)
+            assert not misfits(gradient_through_time(make(net), given), wanted, dict.fromkeys(wanted, EXACT))
 
 
 # ── bounds as measured with seeds 0 to 7, and a little beyond ───────────────────────────────────
@@ -148,6 +154,8 @@ MEASURED = {
     "triangle": ({"learn_every": 16, "window": 5}, TRIANGLE, Bounds((0.9, 1.0), (0.02, 0.25))),
     "readout": ({}, TRIANGLE, Bounds((0.65, 1.0), (0.8, 1.6))),
 }
+ZERO_MEASURED = Bounds((0.7, 1.0), (0.4, 1.0))
+"""As "reset", for reset to zero: a spike ends the effect of earlier input, which the trace still contains."""
 
 
 @pytest.mark.parametrize(("measured", "readout", "hidden"), combined(at=MEASURED, readout=READOUTS, hidden=(1, 2)))
@@ -158,6 +166,9 @@ def test_trace_lies_within_measured_bounds_for_hidden_weights_and_a_readout_wind
     for seed in range(5):
         net, given = network(READOUTS[readout], seed=seed, hidden=hidden), example(seed, READOUTS[readout], **moments)
         assert_oracle(net, Trace, given, every, surrogate=surrogate)
+        if measured == "reset":
+            net = network(READOUTS[readout], seed=seed, hidden=hidden, reset="zero")
+            assert_oracle(net, Trace, given, dict.fromkeys(every, ZERO_MEASURED), surrogate=surrogate)
 
 
 def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:

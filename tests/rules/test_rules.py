@@ -8,7 +8,19 @@ import torch
 from tests.common import BATCH, LAYERS, OUT, RULES, build, each, normal, spikes
 from tracetorch.functional import MembraneState
 from tracetorch.nn import LI, LIF, Layer, Sequential, neurons
-from tracetorch.rules import BPTT, OTTT, CoarseBPTT, EProp, ThreeFactor, Trace, TruncatedBPTT
+from tracetorch.rules import (
+    BPTT,
+    DECOLLE,
+    ESDRTRL,
+    OTPE,
+    OTTT,
+    STLLR,
+    CoarseBPTT,
+    EProp,
+    ThreeFactor,
+    Trace,
+    TruncatedBPTT,
+)
 from tracetorch.rules.surrogate import Arctan, Triangle
 
 CONV = torch.nn.Conv2d(1, 6, 3)
@@ -141,3 +153,10 @@ def test_a_neuron_whose_steps_have_other_derivatives_than_a_rule_needs_is_refuse
                 with pytest.raises(ValueError, match=f"would train .* wrongly: {why}"):
                     rule(Sequential(place(neuron=neuron)))
     assert BPTT(Sequential(place(neuron=ResetToZero))) and Trace(Sequential(place(neuron=WithoutSlope)))
+    zero = Sequential(LIF(4, 6, reset="zero"), LI(6, 2))
+    for rule in (DECOLLE, ESDRTRL, OTPE, OTTT, STLLR, EProp):
+        with pytest.raises(
+            ValueError, match=r"would train LIF\(4, 6\) wrongly: .*; choose reset=subtract, or rule=trace"
+        ):
+            rule(zero)
+    assert all(rule(zero) for rule in (BPTT, CoarseBPTT, ThreeFactor, Trace))

@@ -7,8 +7,8 @@ traceTorch uses Euler's method, as snnTorch and spikingjelly do, whose default i
 
     LIF, LI, LIS: m ← β·m + W·x + b    ↔    τ = dt/(1 − β),  R = τ/dt,  v_leak = 0,  Linear(W) or Affine(W, b)
 
-NIR's LIF sets the membrane to v_reset at a spike; LIF of traceTorch subtracts its threshold. The exported node has
-`reset = "subtract"` in its metadata. Other frameworks ignore that; `TARGETS` holds what to set in each of them.
+NIR's LIF sets the membrane to v_reset at a spike, as `LIF(reset="zero")` does; a LIF with subtractive reset has
+`reset = "subtract"` in the metadata of its node. Other frameworks ignore that; `TARGETS` holds what to set in each.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Framework(NamedTuple):
     """The ways in which a framework reads a graph of NIR differently from the equations above."""
 
     advice: str  # what its user sets, so that neurons reset by subtraction
+    zero_advice: str = ""  # what its user sets, so that neurons reset to zero; "": nothing
     uniform: tuple[str, ...] = ()  # constants that all neurons of a layer share
     has_li: bool = False  # whether it reads leaky integrators
     dt: float | None = None  # the only step length that it takes, s; None: any
@@ -59,6 +60,8 @@ TARGETS = {
     ),
     "sinabs": Framework(
         "for each LIFSqueeze: layer.spike_fn = sinabs.activation.SingleSpike",
+        zero_advice="for each LIFSqueeze: layer.spike_fn = sinabs.activation.SingleSpike; layer.reset_fn = "
+        "sinabs.activation.MembraneReset()",
         has_li=True,
         dt=1.0,
         unit_resistance=True,
@@ -96,7 +99,7 @@ def to_nir(
         readout: "neurons": a last layer of LI or LIS becomes NIR's LI; the softmax of LIS is left out. "current": the
             graph ends with the current of these neurons, for frameworks without leaky integrators.
         target: the framework that will read the graph, a name in `TARGETS`. It reads the same neurons if its user
-            follows `advice`. None: the graph has the form of the equations above.
+            follows `advice` or `zero_advice`. None: the graph has the form of the equations above.
         input_shape: of one sample; needed for a convolution that has not run yet.
     Returns: a `nir.NIRGraph`, without the state, and without constants that only learning uses, such as trace decays.
     Raises: ValueError for what NIR or the target cannot express; ImportError without the package nir.
@@ -235,7 +238,7 @@ def _neuron_node(nir: Any, neuron: neurons.Neuron, shape: tuple[int, ...], dt: f
     if not isinstance(neuron, neurons.LIF):
         return nir.LI(**common, metadata={"softmax": str(isinstance(neuron, neurons.LIS)).lower()})
     threshold = np.array(np.broadcast_to(_array(neuron.threshold).astype(np.float64), shape))
-    metadata = {"reset": "subtract"}
+    metadata = {"reset": neuron.reset}
     return nir.LIF(**common, v_threshold=threshold, v_reset=np.zeros(shape), metadata=metadata)
 
 
@@ -264,15 +267,15 @@ def _exact(first: Any, read: Callable[[Any], Any], wanted: Any, next_after: Call
 # ── from NIR ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def from_nir(graph: Any, *, dt: float | None = None, reset: Literal["subtract"] | None = None) -> Sequential:
+def from_nir(graph: Any, *, dt: float | None = None, reset: Literal["subtract", "zero"] | None = None) -> Sequential:
     """Make a network from a graph of NIR.
 
     Args:
         graph: a `nir.NIRGraph`, or the path of a file for `read_nir`. It is a chain, in which one or more of Linear,
             Affine, Conv2d, AvgPool2d and Flatten are followed by LIF or LI, and so on.
         dt: length of a step in seconds; None: the one in the graph's metadata, else 0.0001.
-        reset: "subtract" reads a LIF as subtractive although NIR resets it to v_reset; its spikes then differ. Graphs
-            of traceTorch do not need it.
+        reset: None: a LIF resets to zero, as NIR says, or by subtraction if its metadata say so. "subtract" or "zero":
+            every LIF resets this way; spikes may then differ from those of the graph.
     Returns: the network, in the dtype of the weights. A gain R·dt/τ other than 1 multiplies the weights.
     Raises: ValueError for what the layers cannot express; TypeError for anything but a graph or a path; ImportError
         without the package nir; as `read_nir`.
@@ -285,6 +288,8 @@ def from_nir(graph: Any, *, dt: float | None = None, reset: Literal["subtract"] 
     found = graph.metadata if isinstance(graph.metadata, dict) else {}
     if TARGETS.get(str(found.get("target")), _ANY).exponential:
         raise ValueError(f"the graph was made for {found['target']}: export the network again, without a target")
+    if reset not in (None, "subtract", "zero"):
+        raise ValueError(f"reset must be 'subtract', 'zero' or None, got {printable(reset, 40)}")
     dt = _number(found.get("dt", DT)) if dt is None else dt
     if not 0 < dt < float("inf"):
         raise ValueError(f"dt must be a length above 0, in seconds, got {dt:g}")
@@ -406,11 +411,6 @@ def _layer(nir: Any, name: str, node: Any, modules: list[nn.Module], *, dt: floa
     Raises: ValueError that names the node for constants that no layer has.
     """
     is_lif, metadata = isinstance(node, nir.LIF), node.metadata if isinstance(node.metadata, dict) else {}
-    if is_lif and "subtract" not in (reset, metadata.get("reset")):
-        raise ValueError(
-            f"{name}: NIR's LIF sets the membrane to v_reset at a spike, which LIF of traceTorch cannot express: it "
-            "subtracts its threshold; reset='subtract' reads the node that way, and its spikes will differ"
-        )
     constants = ("tau", "r", "v_leak", *(("v_threshold", "v_reset") if is_lif else ()))
     values = {key: _tensor(name, key, getattr(node, key), None).double() for key in constants}
     weighted = next((module for module in reversed(modules) if isinstance(module, nn.Linear | nn.Conv2d)), None)
@@ -443,6 +443,7 @@ def _layer(nir: Any, name: str, node: Any, modules: list[nn.Module], *, dt: floa
         if not bool((thresholds > 0).all()):
             raise ValueError(f"{name}: v_threshold must be above 0, got {float(thresholds.min()):g}")
         options["threshold"] = thresholds.float()
+        options["reset"] = reset or ("subtract" if metadata.get("reset") == "subtract" else "zero")
     try:
         layer = kind(connection, **options)
     except ValueError as error:

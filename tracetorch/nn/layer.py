@@ -608,23 +608,27 @@ def _listed(names: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 class LIF(Layer):
-    """Leaky integrate-and-fire neurons with subtractive reset: `Layer` with `neurons.LIF`.
+    """Leaky integrate-and-fire neurons: `Layer` with `neurons.LIF`.
 
-        m ← β·m + W·x + b,    s = 1 if m > θ else 0,    m ← m − θ·s          (`functional.lif_step`)
-        rate = a line in i = W·ā + b, its corners rounded                    (`functional.lif_rate`)
+        m ← β·m + W·x + b,    s = 1 if m > θ else 0
+        reset="subtract":    m ← m − θ·s                                     (`functional.lif_step`)
+                             rate = a line in i = W·ā + b, corners rounded   (`functional.lif_rate`)
+        reset="zero":        m ← m·(1 − s)                                   (`functional.lif_zero_step`)
+                             rate = 1/(steps from 0 to θ), corners rounded   (`functional.lif_zero_rate`)
 
     Args:
         in_features, out_features: numbers of inputs and neurons; or a connection, such as `torch.nn.Conv2d(1, 16, 5)`.
         decay: β of the membrane per step, in (0, 1): a number, one for each neuron (above 16, needs a free
             `trace_decay`), or one for each of a few equal groups of neurons.
         threshold: θ > 0, a number or one for each neuron.
-        rate_map: the steady-state map, "line" or "logistic".
+        rate_map: the steady-state map: "line", as above, or "logistic", for subtractive reset alone.
+        reset: of the membrane after a spike, "subtract" or "zero"; see `neurons.LIF`.
         trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.
     Returns: spikes, 0 or 1, (batch, *features).
     Gradient: approximate: the average rate replaces the spikes, so their order in time is lost; most accurate when the
         input is steady and the trace is tied to the membrane.
     Memory: as `Layer`.
-    Source: docs/how-it-learns.md derives the map.
+    Source: docs/how-it-learns.md derives the maps.
     Example:
         >>> layer = LIF(3, 2)
         >>> layer(torch.ones(1, 3)).shape
@@ -645,6 +649,7 @@ class LIF(Layer):
         decay_gradient: str = "exact",
         trace_bank: Sequence[float] = (),
         rate_map: str = "line",
+        reset: str = "subtract",
     ):
         super().__init__(
             in_features,
@@ -653,6 +658,7 @@ class LIF(Layer):
             decay=decay,
             threshold=threshold,
             rate_map=rate_map,
+            reset=reset,
             trace_decay=trace_decay,
             bias=bias,
             trainable=trainable,
@@ -667,7 +673,7 @@ class LI(Layer):
         m ← β·m + W·x + b                                                    (`functional.li_step`)
         level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
 
-    Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
+    Args: as `LIF`, without `threshold`, `trace_bank`, `rate_map` and `reset`.
     Returns: membranes, any real number, (batch, *features).
     Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
         then equals backpropagation through time. With `decay_gradient="stationary"`, the decay's gradient is that
@@ -705,7 +711,7 @@ class LIS(Layer):
         m ← β·m + W·x + b,    p = softmax(m)
         distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
 
-    Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
+    Args: as `LIF`, without `threshold`, `trace_bank`, `rate_map` and `reset`.
     Returns: probabilities, each row sums to 1, (batch, *features).
     Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
         on the mean over a window, the softmax is taken at the last step.

@@ -11,20 +11,26 @@ from tracetorch.renamed import takes_former_names
 
 
 class LIF(Neuron):
-    """Leaky integrate-and-fire neurons with subtractive reset.
+    """Leaky integrate-and-fire neurons.
 
-        m ← β·m + i,    s = 1 if m > θ else 0,    m ← m − θ·s                (`functional.lif_step`)
-        rate ≈ a line in i with rounded corners                              (`functional.lif_rate`)
+        m ← β·m + i,    s = 1 if m > θ else 0
+        reset="subtract":    m ← m − θ·s                                     (`functional.lif_step`)
+                             rate ≈ a line in i with rounded corners         (`functional.lif_rate`)
+        reset="zero":        m ← m·(1 − s)                                   (`functional.lif_zero_step`)
+                             rate ≈ 1/(steps from 0 to θ), corners rounded   (`functional.lif_zero_rate`)
 
     Args:
         features, decay: see `Neuron`.
         threshold: θ > 0, a number or one for each neuron.
-        rate_map: the steady-state map: "line", as above, or "logistic" (`functional.lif_rate_logistic`).
+        rate_map: the steady-state map: "line", as above; or, with subtractive reset, "logistic"
+            (`functional.lif_rate_logistic`).
+        reset: of the membrane after a spike: "subtract" or "zero". Rules for which a membrane only decays, such as
+            e-prop, and compiled code need "subtract".
     Returns: spikes, 0 or 1.
-    Source: docs/how-it-learns.md derives the map "line".
+    Source: docs/how-it-learns.md derives the maps.
     """
 
-    kernel = "lif"
+    kernel: str | None = "lif"
     spiking = True
     decays_alone = True
     constant_names = ("decay", "threshold")
@@ -32,13 +38,25 @@ class LIF(Neuron):
 
     @takes_former_names
     def __init__(
-        self, features: int | None = None, *, decay: Values = 0.9, threshold: Values = 1.0, rate_map: str = "line"
+        self,
+        features: int | None = None,
+        *,
+        decay: Values = 0.9,
+        threshold: Values = 1.0,
+        rate_map: str = "line",
+        reset: str = "subtract",
     ):
         super().__init__(features, decay=decay)
         self.store("threshold", threshold, constrain.raw_from_positive)
         if rate_map not in F.RATE_MAPS:
             raise ValueError(f"rate_map must be one of {', '.join(F.RATE_MAPS)}, got {rate_map!r}")
-        self.rate_map = rate_map
+        if reset not in F.LIF_STEPS:
+            raise ValueError(f"reset must be one of {', '.join(F.LIF_STEPS)}, got {reset!r}")
+        if reset == "zero" and rate_map != "line":
+            raise ValueError(f"with reset='zero' the only rate_map is line, got {rate_map!r}")
+        self.rate_map, self.reset = rate_map, reset
+        if reset != "subtract":
+            self.kernel, self.decays_alone = None, False
 
     @property
     def threshold(self) -> Tensor:
@@ -50,16 +68,19 @@ class LIF(Neuron):
         self.set("threshold", value, constrain.raw_from_positive)
 
     def step(self, current: Tensor, state: F.MembraneState) -> tuple[Tensor, F.MembraneState]:
-        spikes, membrane = F.lif_step(current, state.membrane, self.decay, self.threshold, self.surrogate)
+        step = F.LIF_STEPS[self.reset]
+        spikes, membrane = step(current, state.membrane, self.decay, self.threshold, self.surrogate)
         return spikes, F.MembraneState(membrane)
 
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
-        return F.RATE_MAPS[self.rate_map](current, self.decay, self.threshold, steps)
+        rate = F.lif_zero_rate if self.reset == "zero" else F.RATE_MAPS[self.rate_map]
+        return rate(current, self.decay, self.threshold, steps)
 
     def steady_vjp(
         self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
-        if self.rate_map != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
+        is_line = self.rate_map == "line" and self.reset == "subtract" and type(self) is LIF
+        if not is_line or at != "output" or self.raw_decay.requires_grad:
             return None
         decay, threshold = self.constants
         grad_z, current_over_threshold = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
