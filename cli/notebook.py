@@ -79,7 +79,7 @@ def load(
     from tracetorch.cli.shared_arguments import with_home
 
     changes = [*map(with_home, _as_list(overrides)), *([] if device is None else [f"device={device}"])]
-    return SavedRun(find_run(expanded(folder), trust, changes), checkpoint)
+    return SavedRun(find_run(expanded(folder), trust, changes), checkpoint, changes)
 
 
 def _as_list(overrides: Sequence[str]) -> list[str]:
@@ -138,8 +138,10 @@ class SavedRun:
         damaged.
     """
 
-    def __init__(self, found: Found, checkpoint: Literal["latest", "best"] | None = None):
-        self._found, self._checkpoint_name = found, checkpoint
+    def __init__(
+        self, found: Found, checkpoint: Literal["latest", "best"] | None = None, changes: Collection[str] = ()
+    ):
+        self._found, self._checkpoint_name, self._changes = found, checkpoint, changes
         self.folder: Path = found.folder.path.absolute()
         self.config: dict[str, Any] = found.composed.config
         self.experiment, self.status = found.composed.experiment, found.state.status
@@ -213,9 +215,11 @@ class SavedRun:
     def task(self) -> Any:
         """The task or environment. Raises: UsageError if its data cannot be read."""
         from tracetorch import device
+        from tracetorch.cli.folders import with_targets_of
         from tracetorch.runs.checkpoint import read_checkpoint
         from tracetorch.tasks import Environment
 
+        self.config = with_targets_of(self.config, self.checkpoint, self._changes)
         task = self._made("task")
         task.to(device.resolve(self.config["device"]))
         parts = read_checkpoint(self.checkpoint)["parts"]

@@ -41,7 +41,8 @@ class File(SampledTask):
         sample, time, rows: of tables; see `data.tables.read_table`.
         cut: length, in steps, of the samples into which longer recordings are cut; a shorter rest is dropped. None: no
             cut.
-        kind, at, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
+        kind, at, classes, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see
+            `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
         size, grey: of images; see `data.images.read_images`; size: also of the sensor of events.
         channels, downsample, max_time, time_unit, from_first: of events; see `data.events.EventReading`.
@@ -66,6 +67,7 @@ class File(SampledTask):
         cut: int | None = None,
         kind: Kind = "auto",
         at: At = "auto",
+        classes: Sequence[str | int] | None = None,
         skip: int = 0,
         encoding: Encoding = "auto",
         steps: int | None = None,
@@ -121,6 +123,7 @@ class File(SampledTask):
             samples,
             kind=kind,
             at=at,
+            classes=classes,
             skip=skip,
             encoding=encoding,
             steps=steps,

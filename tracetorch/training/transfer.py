@@ -14,7 +14,7 @@ from tracetorch.nn.layer import Layer
 from tracetorch.renamed import PARAMETERS, TASK_STATE, present
 from tracetorch.runs.checkpoint import checksum_of, read_checkpoint
 from tracetorch.runs.folder import state_of
-from tracetorch.tasks import Environment, Task
+from tracetorch.tasks import Environment, SampledTask, Task
 
 INIT_PARTS = ("hidden", "readout", "optimizer", "normalization")
 """Parts that can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
@@ -75,6 +75,9 @@ def transfer(
         raise ValueError(
             f"init_from: the number of hidden layers is {len(layers) - 1} in {path}, and {len(net) - 1} here{advice}"
         )
+    if "hidden" in parts and (misfit := _misfit_of_data(content, task)):
+        advice = "" if "swapped" in misfit else "; init_parts=[readout] takes the readout alone"
+        raise ValueError(f"init_from: the run of {path} was trained {misfit}{advice}")
     taken, kept = _fitting(layers, net, parts, path)
     if not taken and not {*parts} & {"optimizer", "normalization"}:
         reasons = "; ".join(f"layer {at}: {why}" for at, why in kept.items())
@@ -169,6 +172,12 @@ def _fitting(
         else:
             raise ValueError(f"init_from: layer {at} of {path} does not fit: {misfit}{_advice(layers, net, at)}")
     return taken, kept
+
+
+def _misfit_of_data(content: Mapping[str, Any], task: object) -> str:
+    """What `SampledTask.misfit` says of the state of a task in a checkpoint; "" for other tasks."""
+    state = (content.get("parts") or {}).get("task")
+    return task.misfit(state) if isinstance(task, SampledTask) and isinstance(state, dict) and "shift" in state else ""
 
 
 def _misfit(layer: Mapping[str, Tensor], own_layer: Layer) -> str:
