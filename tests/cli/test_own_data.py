@@ -61,6 +61,24 @@ def test_a_path_is_enough(labelled, tmp_path):
             assert sentence.replace(name.upper(), f"{tmp_path / name}.npz").rstrip() in refused(*start)
 
 
+def test_what_was_taken_for_a_sample_is_said(tmp_path):
+    times = np.arange(200.0)
+    signal, path = np.sin(times / 9), tmp_path / "data.csv"
+
+    def read(columns, *typed):
+        rows = zip(*columns.values(), strict=True)
+        path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]))
+        return compose(["task=file", f"task.path={path}", *typed]).notes[0]
+
+    wave = {"x": signal, "target": np.roll(signal, 3)}
+    assert "if rows are time steps, give task.time=NAME" in read(wave)
+    assert "give task.time=time_ms" in read({"time_ms": times * 10} | wave)
+    assert "rows are" not in read(wave, "task.rows=samples")
+    assert "4 samples of 50 steps, 1 channel; 1 value at each step" in read(wave, "task.cut=50")
+    noise = np.random.default_rng(0).normal(size=(3, 200))
+    assert "rows are" not in read({"x": noise[0], "y": noise[1], "target": noise[2]})
+
+
 def test_what_is_typed_has_precedence_and_a_preset_is_left_alone(labelled):
     plain = compose(["task=file", f"task.path={labelled}"])
     assert plain.config["network"]["neuron"]["decay"] == 0.5 and plain.config["train"]["learn_every"] == 1

@@ -103,7 +103,7 @@ class File(SampledTask):
             target=_names(target),
             sample=sample,
             time=time,
-            rows=rows,
+            rows="steps" if rows == "auto" and (cut is not None or at == "steps" or skip) else rows,
             fields=tuple(name for name in map(field_of, (test, validation)) if name),
             bands=Bands(bands=bands, scale=scale, frames=frames, hop=hop, sample_rate=sample_rate),
             size=_pair(size),
@@ -255,7 +255,7 @@ def _cut(samples: Samples, steps: int) -> Samples:
     if any(not isinstance(sample, np.ndarray) or sample.ndim == 1 for sample in samples.inputs):
         raise ValueError(
             f"task.cut={steps}: the samples of {samples.source} have no steps that could be cut; rows of a table "
-            "that are time steps need a column of times (task.time=NAME)"
+            "that are time steps need task.rows=steps"
         )
     places = [
         (n, start) for n, sample in enumerate(samples.inputs) for start in range(0, len(sample) - steps + 1, steps)
