@@ -80,8 +80,7 @@ def suggestions(
         rule = str(config["rule"].get("_target_", "")).rpartition(".")[2] if "rule" in typed else ""
         hidden = typed.get("network.hidden", [256])  # as in the preset
         length = _passes(typed, task.batches_per_pass)
-        remark = "" if task.encoding == "events" else task.samples.remark  # that on events is part of a choice
-        data = "\n".join(filter(None, [task.description(), remark]))
+        data = "\n".join([task.description(), *task.remarks])
         found += suggest(task, rule, hidden, length)
     return DataSuggestions(
         data, [each for each in found if each.key not in typed and (each.key in GROUPS or has_key(config, each.key))]

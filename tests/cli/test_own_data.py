@@ -75,6 +75,11 @@ def test_what_was_taken_for_a_sample_is_said(tmp_path):
     assert "give task.time=time_ms" in read({"time_ms": times * 10} | wave)
     assert "rows are" not in read(wave, "task.rows=samples")
     assert "4 samples of 50 steps, 1 channel; 1 value at each step" in read(wave, "task.cut=50")
+    digits = np.arange(200) % 3 * 1.0  # whole numbers, as numpy's savetxt and Excel write them
+    hint = "the targets 0, 1, 2 are real numbers, and so values to be predicted; for classes, give task.kind=label"
+    assert hint in read({"x": signal, "target": digits})
+    said = read({"x": signal, "target": digits}, "task.kind=label")
+    assert "3 classes (0, 1, 2)" in said and hint not in said
     noise = np.random.default_rng(0).normal(size=(3, 200))
     assert "rows are" not in read({"x": noise[0], "y": noise[1], "target": noise[2]})
 

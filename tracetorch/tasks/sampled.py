@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
@@ -132,6 +133,8 @@ class SampledTask(Task):
                 f"task.skip={skip} is for targets at each step, and {samples.source} has one for each sample"
             )
         self.encoding = _encoding(samples, encoding)
+        of_events = self.encoding == "events"  # `suggest` says it
+        self.remarks = [*[samples.remark] * (bool(samples.remark) and not of_events), *_like_classes(self.target, kind)]
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
         self.dt = dt if dt is not None else samples.dt
@@ -538,6 +541,22 @@ class SampledTask(Task):
                         f"{source}: the class {missing[0]} occurs in the {name} samples, and in none of the "
                         f"{len(self.splits['train']):,} training samples"
                     )
+
+
+_FEWEST_OF_A_CLASS, _MOST_LIKE_CLASSES = 3, 20
+
+
+def _like_classes(target: Target, kind: Kind) -> list[str]:
+    """Say, in a list, that values to be predicted seem to be classes: few whole numbers, each of them several times."""
+    if kind != "auto" or target.is_label or target.size > 1:
+        return []
+    values = target.values if target.counted is None else map(operator.getitem, target.values, target.counted)
+    found, number = np.unique(np.concatenate([value.reshape(-1) for value in values]), return_counts=True)
+    is_whole = bool((found == np.round(found)).all())
+    if not is_whole or not 2 <= len(found) <= _MOST_LIKE_CLASSES or number.min() < _FEWEST_OF_A_CLASS:
+        return []
+    listing = ", ".join(f"{value:g}" for value in found[:4]) + ", …" * (len(found) > 4)
+    return [f"the targets {listing} are real numbers, and so values to be predicted; for classes, give task.kind=label"]
 
 
 def _encoding(samples: Samples, encoding: str) -> str:
