@@ -113,8 +113,15 @@ def check_new(config: dict[str, Any]) -> None:
     check(config)
     _check_loss(config)
     source = config.get("init_from")
+    if source == "":
+        raise UsageError("init_from is empty: give the folder of a run, or null")
     if source is not None and not expanded(source).exists():
-        raise UsageError(f"init_from: there is no folder {shorten(source)}; give the folder of a run")
+        parent = expanded(source).parent
+        known = sorted(path.name for path in parent.iterdir())[:1000] if parent.is_dir() else []
+        hint = did_you_mean(expanded(source).name, known, f"{parent}/".removeprefix("./"))
+        what = "checkpoint" if source.endswith(".pt") else "folder"
+        advice = hint or " Give the folder of a run, or a checkpoint (.pt) in it."
+        raise UsageError(f"init_from: there is no {what} {shorten(source)}.{advice}")
     for path, node in _targets(config):
         for name, annotation in (signature(node["_target_"]) or {}).items():
             if annotation is not None and "SampleSpace" in ast.unparse(annotation):

@@ -26,7 +26,7 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """Test a run's network, also with changed keys such as task.delay=4 or device=cpu. Results go into DIR/eval."""
-    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
+    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint, with_targets_of
 
     typed = overrides or []
     wrong = [line for line in typed if line.partition("=")[0].partition(".")[0] == "output"]
@@ -50,22 +50,23 @@ def command(
     from tracetorch.experiments import evaluation
     from tracetorch.runs import Run
 
-    config = found.composed.config
+    composed = found.composed._replace(config=with_targets_of(found.composed.config, weights, typed))
+    config = composed.config
     device.use_threads(config["threads"])
     settings = {name: config["train"][name] for name in _TRAIN_KEYS if name in config["train"]}
     with restoring_directory() as base:
         parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *OPTIONAL_PARTS)}
-        display = Display(found.composed.experiment)
+        display = Display(composed.experiment)
         metrics, batch_size = metrics_and_batch_size(parts["task"])
         display.metric = metrics[0]
         with as_usage_errors():
             run = Run(
                 config,
-                experiment=found.composed.experiment,
+                experiment=composed.experiment,
                 root=folder,
                 subfolder="eval",
                 base=base,
-                files=files_of(found.composed, typed),
+                files=files_of(composed, typed),
                 kind="evaluation",
                 listener=display,
             )

@@ -15,6 +15,7 @@ from tracetorch.cli import project
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
+from tracetorch.cli.signatures import accepts
 from tracetorch.files import leads_out, read_text, real
 from tracetorch.renamed import current
 from tracetorch.runs.folder import RunFolder, RunState, state_of
@@ -183,6 +184,35 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
         advice = f"; there is another: --checkpoint {others[0]}" if others else "; the run has written none yet"
         raise UsageError(f"there is no checkpoint {path}{advice}")
     return path
+
+
+def with_targets_of(config: dict[str, Any], checkpoint: Path, typed: Iterable[str]) -> dict[str, Any]:
+    """A run's config, in which other data get the classes, and the kind of target, that its network was trained on.
+
+    Args: typed: the changes of the config; without one of the task, the config is returned as it is.
+    """
+    if not any(line.startswith("task.") for line in typed):
+        return config
+    from tracetorch.runs.checkpoint import read_checkpoint
+
+    try:
+        state = read_checkpoint(checkpoint).get("parts", {}).get("task")
+    except (OSError, ValueError):  # the test says so
+        return config
+    return {**config, "task": _with_targets(config["task"], state)}
+
+
+def _with_targets(node: dict[str, Any], state: Any) -> dict[str, Any]:
+    """As `with_targets_of`, for a task or a task inside it. Args: state: of the task in a checkpoint."""
+    if not isinstance(state, dict):
+        return node
+    if isinstance(node.get("task"), dict):  # a wrapper
+        return {**node, "task": _with_targets(node["task"], state.get("task", state))}
+    names, target = state.get("classes"), node.get("_target_")
+    if not isinstance(names, list) or not (accepts(target, "classes") and accepts(target, "kind")):
+        return node
+    kind = {"kind": "label" if names else "values"} if node.get("kind", "auto") == "auto" else {}
+    return node | kind | ({"classes": names} if names and not node.get("classes") else {})
 
 
 @contextmanager

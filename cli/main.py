@@ -8,11 +8,12 @@ import functools
 import gc
 import io
 import os
+import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -47,6 +48,7 @@ from tracetorch.cli.errors import (
     USAGE,
     UsageError,
     complain,
+    did_you_mean,
     quote,
     shorten,
     working_directory,
@@ -139,17 +141,13 @@ GROUPS: dict[str, dict[ModuleType, tuple[str, ...]]] = {
 class Verbs(typer.core.TyperGroup):
     """Lists the verbs by purpose, and explains config keys that are typed as an option or as a verb."""
 
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with _in_a_sentence(args):
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        typed = [*ctx.args]
-        try:
+        with _in_a_sentence([*ctx.args]):
             return super().invoke(ctx)
-        except Exception as error:  # Typer's, about a typed word
-            if hasattr(error, "format_message"):
-                error.message = printable(error.message).removeprefix("Value error, ")  # type: ignore[attr-defined]
-            if hint := _advice(getattr(error, "option_name", None), typed):
-                error.message += hint  # type: ignore[attr-defined]
-                error.possibilities = None  # type: ignore[attr-defined]
-            raise
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         if args and "=" in args[0]:
@@ -161,6 +159,47 @@ class Verbs(typer.core.TyperGroup):
         for title, verbs in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(verb_name(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
+
+
+_PLAIN_WORDS = {
+    "Value error, ": "",
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+    "a valid integer, unable to parse string as an integer": "a whole number",
+    "a valid number, unable to parse string as a number": "a number",
+    "Input should be": "must be",
+}
+
+
+@contextmanager
+def _in_a_sentence(typed: Sequence[str]) -> Iterator[None]:
+    """Let an error of Typer about a typed word show as one sentence, as other errors do; not the help."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and type(error).__name__ != "NoArgsIsHelpError":
+            sentence = _sentence(error, typed)
+            error.show = lambda file=None: complain(sentence)  # type: ignore[attr-defined]
+        raise
+
+
+def _sentence(error: Any, typed: Sequence[str]) -> str:
+    error.message = printable(error.message)
+    for words, plain in _PLAIN_WORDS.items():
+        error.message = error.message.replace(words, plain)
+    if hint := _advice(getattr(error, "option_name", None), typed):
+        return f"{error.message}{hint}"
+    close, error.possibilities = getattr(error, "possibilities", None), None
+    text = error.format_message().removesuffix(".")
+    if close:
+        text += f". Did you mean '{close[0]}'?"
+    elif found := re.search(r"'(.*)' is not one of (.*)", error.message):
+        known = re.findall("'(.*?)'", found[2])
+        text += f".{did_you_mean(found[1], known)}"
+    if error.ctx is None or text.endswith("?") or "tracetorch" in text:
+        return text
+    usage = "u" + " ".join(error.ctx.get_usage().split())[1:]
+    return f"{text.removesuffix('.')}; {usage if 'Missing' in text else f'see {error.ctx.command_path} -h'}"
 
 
 def _advice(option: str | None, typed: Sequence[str]) -> str:

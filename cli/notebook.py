@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tracetorch.cli.errors import DONE, INTERRUPTED, UsageError, shorten
+from tracetorch.cli.errors import DONE, INTERRUPTED, UsageError, did_you_mean, shorten
 from tracetorch.files import expanded, read_bytes
 
 if TYPE_CHECKING:
@@ -72,14 +72,35 @@ def load(
         checkpoint: the weights to use; None: those that the run tested.
         device: of the network and the task; None: as in the config.
         trust: packages whose code the config may call, in addition to traceTorch and torch.
-    Raises: UsageError if the folder is not that of a run, or if its config cannot be used.
+    Raises: UsageError if the folder is not that of a run, if its config cannot be used, and for a device or a typed
+        checkpoint that does not exist.
     Example: `net = tt.load("outputs/mnist/20260101-000000-abcdef").net`
     """
-    from tracetorch.cli.folders import find_run
+    from tracetorch.cli.folders import find_run, tested_checkpoint
     from tracetorch.cli.shared_arguments import with_home
 
+    if checkpoint not in (None, *CHECKPOINTS):
+        known = " or ".join(map(repr, CHECKPOINTS))
+        raise UsageError(f"checkpoint={checkpoint!r}: give {known}.{did_you_mean(str(checkpoint), CHECKPOINTS)}")
     changes = [*map(with_home, _as_list(overrides)), *([] if device is None else [f"device={device}"])]
-    return SavedRun(find_run(expanded(folder), trust, changes), checkpoint)
+    found = find_run(expanded(folder), trust, changes)
+    if checkpoint is not None:
+        tested_checkpoint(found, checkpoint)
+    if any(line.startswith("device=") for line in changes):  # that of the config may exist on another machine only
+        _check_device(found.composed.config["device"])
+    return SavedRun(found, checkpoint, changes)
+
+
+def _check_device(name: str) -> None:
+    """Raises: UsageError for a device that does not exist, before a part is made for it. The default needs no torch."""
+    if name in ("auto", "cpu"):
+        return
+    from tracetorch.device import resolve
+
+    try:
+        resolve(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _as_list(overrides: Sequence[str]) -> list[str]:
@@ -107,6 +128,9 @@ def _packages(config: dict[str, Any]) -> list[str]:
 
     targets = (str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     return sorted({target.partition(".")[0] for target in targets} - {"tracetorch", "torch"})
+
+
+CHECKPOINTS = ("latest", "best")
 
 
 class Picture(NamedTuple):
@@ -138,8 +162,10 @@ class SavedRun:
         damaged.
     """
 
-    def __init__(self, found: Found, checkpoint: Literal["latest", "best"] | None = None):
-        self._found, self._checkpoint_name = found, checkpoint
+    def __init__(
+        self, found: Found, checkpoint: Literal["latest", "best"] | None = None, changes: Collection[str] = ()
+    ):
+        self._found, self._checkpoint_name, self._changes = found, checkpoint, changes
         self.folder: Path = found.folder.path.absolute()
         self.config: dict[str, Any] = found.composed.config
         self.experiment, self.status = found.composed.experiment, found.state.status
@@ -213,9 +239,11 @@ class SavedRun:
     def task(self) -> Any:
         """The task or environment. Raises: UsageError if its data cannot be read."""
         from tracetorch import device
+        from tracetorch.cli.folders import with_targets_of
         from tracetorch.runs.checkpoint import read_checkpoint
         from tracetorch.tasks import Environment
 
+        self.config = with_targets_of(self.config, self.checkpoint, self._changes)
         task = self._made("task")
         task.to(device.resolve(self.config["device"]))
         parts = read_checkpoint(self.checkpoint)["parts"]

@@ -114,7 +114,7 @@ def _start(since: str) -> datetime:
     except ValueError:
         pass
     try:
-        return now - timedelta(seconds=parse_age("--since", since))
+        return now - timedelta(seconds=parse_age("--since", since, f"; or a date, such as {now:%Y-%m-%d}"))
     except OverflowError:
         raise UsageError(f"--since {shorten(since)}: that is before the first calendar year") from None
 
@@ -133,8 +133,21 @@ def _check_keys(runs: list[ListedRun], keys: Iterable[str]) -> None:
     """Raises: UsageError for a key that no run has."""
     for key in keys:
         if runs and not any(_values(run.facts, key) for run in runs):
-            configs = (run.facts.get("config") for run in runs)
-            raise UsageError(no_such_key(key, next((one for one in configs if isinstance(one, dict)), {})))
+            from tracetorch.cli.adapter import keys_of  # loads Hydra
+
+            joined: dict[str, Any] = {}
+            for run in runs:
+                _join(joined, run.facts.get("config"))
+            raise UsageError(no_such_key(key, joined, keys_of))
+
+
+def _join(node: dict[str, Any], more: Any) -> None:
+    """Add, in place, the keys of a config, so that all keys of several configs are known."""
+    for name, value in more.items() if isinstance(more, dict) else ():
+        if isinstance(value, dict) and isinstance(node.setdefault(name, {}), dict):
+            _join(node[name], value)
+        else:
+            node.setdefault(name, value)
 
 
 def _values(facts: dict[str, Any], key: str) -> list[Any]:

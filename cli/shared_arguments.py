@@ -38,11 +38,11 @@ def parse_folder(path: str | Path) -> Path:
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def parse_age(option: str, age: str) -> float:
-    """An age such as 7d, in seconds. Raises: UsageError."""
+def parse_age(option: str, age: str, other: str = "") -> float:
+    """An age such as 7d, in seconds. Args: other: what else can be written. Raises: UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
     if not match:
-        raise UsageError(f"{option} {shorten(age)}: write a number and a unit, m, h, d or w, such as 7d or 12h")
+        raise UsageError(f"{option} {shorten(age)}: write a number and a unit, m, h, d or w, such as 7d or 12h{other}")
     return float(match[1]) * _UNITS[match[2]]
 
 

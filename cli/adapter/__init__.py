@@ -1,6 +1,17 @@
 """The only package that touches Hydra: it reads overrides and presets, composes configs, and makes their parts."""
 
-from tracetorch.cli.adapter.composing import PRESETS, Bases, Composed, Template, amend, compose, fill, load, template
+from tracetorch.cli.adapter.composing import (
+    PRESETS,
+    Bases,
+    Composed,
+    Template,
+    amend,
+    compose,
+    fill,
+    keys_of,
+    load,
+    template,
+)
 from tracetorch.cli.adapter.making import function, make
 from tracetorch.cli.adapter.overrides import GROUPS, check_foreign, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import conf_dir, note_of, options, preset_file
@@ -21,6 +32,7 @@ __all__ = [
     "fill",
     "function",
     "is_own",
+    "keys_of",
     "load",
     "make",
     "note_of",

@@ -21,6 +21,7 @@ from yaml import YAMLError
 from tracetorch.cli import project
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import (
+    check_of_group,
     conf_dir,
     config_folders,
     experiment_name,
@@ -150,7 +151,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
     for override in [parse(line) for line in changes]:
         key, value = override.key_or_group, override.value()
         if not has_key(base.config, key) and not _is_argument(base.config, key):
-            raise UsageError(no_such_key(key, base.config, _keys_of))
+            raise UsageError(no_such_key(key, base.config, keys_of))
         check_plain(value, key=key)  # before references are resolved
         OmegaConf.update(config, key, value, merge=True)
     return Composed(_resolved(config), base.experiment, base.choices)
@@ -304,7 +305,7 @@ def _change(config: DictConfig, override: Override, targets: Mapping[str, str]) 
             may_add |= stem in targets or accepts(OmegaConf.select(config, f"{stem}._target_"), last)
         may_add |= key in targets  # all keys of a part that is typed as a whole
         if not may_add and is_new:
-            raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), _keys_of))
+            raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), keys_of))
         if override.is_add() and old_value is not None and not isinstance(value, dict | list):
             raise UsageError(f"{line}: there is a value for {key} already; write {line[1:]}")
         if not override.is_delete():
@@ -354,11 +355,12 @@ def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageErr
     known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))
+    check_of_group(group, choice, config_dir)
     listing = f"There are: {', '.join(known)}."
     return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {listing}")
 
 
-def _keys_of(group: str) -> dict[str, list[str]]:
+def keys_of(group: str) -> dict[str, list[str]]:
     """The keys of each choice of a group; those of a file that cannot be read are left out."""
     found = {}
     for name in options(group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,6 +65,19 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
     return f"{experiment}-{task}" if _task_of(experiment, config_dir) not in (task, None) else str(experiment)
 
 
+_TYPED = {"sweep": "tracetorch run -m sweep=", "search": "tracetorch tune search="}
+
+
+def check_of_group(group: str, name: str, config_dir: Path | None = None) -> None:
+    """Raises: UsageError if a name that is not a choice of a group is one of other groups."""
+    files = f"*/{glob.escape(name)}.yaml"
+    paths = [path for folder in config_folders(config_dir) for path in sorted(folder.glob(files)) if "/" not in group]
+    if owners := [owner for owner in dict.fromkeys(path.parent.name for path in paths) if owner != group]:
+        kinds = " and ".join(f"a{'n' * (owner[0] in 'aeiou')} {owner}" for owner in owners)
+        typed = " or ".join(f"{_TYPED.get(owner, f'{owner}=')}{name}" for owner in owners)
+        raise UsageError(f"{group}={shorten(name)}: there is no such {group}; {shorten(name)} is {kinds}: {typed}")
+
+
 def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
     """The file of a choice from "search" or "sweep", which Hydra does not compose.
 
@@ -77,6 +91,7 @@ def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
             raise UsageError(f"{group}={shorten(name)}: there is no such file")
         return path
     if name not in known:
+        check_of_group(group, name, config_dir)
         listing = f"There are: {', '.join(known)}; or give a file, such as {group}=mine.yaml."
         raise UsageError(f"{group}={shorten(name)}: there is no such {group}.{did_you_mean(name, known)} {listing}")
     return preset_file(group, name, config_dir)

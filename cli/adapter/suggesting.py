@@ -24,7 +24,7 @@ PRESET = "file"  # the experiment for data of the user's own
 class DataSuggestions(NamedTuple):
     """A description of a user's data, and the choices that suit them."""
 
-    data: str  # a sentence; "" if the data do not exist
+    data: str  # lines; "" if the data do not exist
     choices: list[Suggestion]
 
     def as_typed(self) -> list[str]:
@@ -80,7 +80,8 @@ def suggestions(
         rule = str(config["rule"].get("_target_", "")).rpartition(".")[2] if "rule" in typed else ""
         hidden = typed.get("network.hidden", [256])  # as in the preset
         length = _passes(typed, task.batches_per_pass)
-        data, found = task.description(), found + suggest(task, rule, hidden, length)
+        data = "\n".join([task.description(), *task.remarks])
+        found += suggest(task, rule, hidden, length)
     return DataSuggestions(
         data, [each for each in found if each.key not in typed and (each.key in GROUPS or has_key(config, each.key))]
     )

@@ -60,9 +60,17 @@ def test_a_function_is_compiled_again_if_its_file_changes_or_its_code_is_damaged
     assert call() == (2, True)
 
 
-def test_on_a_full_disk_a_function_is_compiled_and_not_saved(tmp_path, call, monkeypatch):
+def test_on_a_full_disk_a_function_is_compiled_and_not_saved(tmp_path, call, monkeypatch, caplog):
     monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", Mock(side_effect=OSError(28, "No space left")))
     assert call() == (2, True) and kept(tmp_path) == []
+    monkeypatch.setenv(cache.ANNOUNCED, "")
+    monkeypatch.delenv(cache.ANNOUNCED)
+    monkeypatch.setattr(cache.event, "unregister", Mock())
+    for _ in range(2):  # in this process, and in one that it starts
+        cache._Announcer().on_start(Mock(data={"dispatcher": compiled.lif_slopes}))
+    assert [one.message for one in caplog.records if one.message.startswith("compiling kernels that this")] == [
+        caplog.records[-1].message
+    ]
 
 
 @pytest.mark.parametrize("taken", [False, True])

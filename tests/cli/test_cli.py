@@ -84,22 +84,26 @@ def test_info_lists_every_gpu(monkeypatch):
     ("words", "phrase"),
     [
         ("", "Usage: tracetorch"),
-        ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
+        ("rnu", "tracetorch: No such command 'rnu'. Did you mean 'run'?\n"),
         ("seed=1", "'seed=1' is a change to the config, and the verb is missing: tracetorch run seed=1"),
         ("run --nope", "No such option: --nope"),
         ("compare . --against task.delay", "No such option: --against. It is now --scatter\n"),
         ("run --seed 1", "No such option: --seed. Config keys have no dashes: write seed=1"),
         ("run --optimizer.lr=0.1", "write optimizer.lr=0.1"),
         ("run --train=3", "No such option: --train. Config keys have no dashes: write train=3\n"),
-        ("run --experiment=mnist", "Config keys have no dashes: write experiment=mnist"),
         ("run --lr 0.1", "No such option: --lr. Config keys have no dashes: write optimizer.lr=0.1"),
         ("run --epochs=3", "No such option: --epochs. Config keys have no dashes: write train.passes=3"),
         ("run seed=0,1", "'seed=0,1' is a sweep over several values: tracetorch run -m seed=0,1"),
         ("show sweep=rules", "makes many runs: tracetorch run -m sweep=rules"),
         ("run search=decays", "makes many runs: tracetorch tune search=decays"),
-        ("show -m search=decays", "makes many runs: tracetorch tune search=decays"),
         ("run -m --config-dir nowhere seed=0,1", "tracetorch: --config-dir nowhere: there is no such folder"),
-        ("plot", "Missing argument"),
+        ("plot", "tracetorch: Missing argument 'DIR'; usage: tracetorch plot [OPTIONS] {DIR} [KEY=VALUE]...\n"),
+        ("runs --best 0", "tracetorch: Invalid value for '--best': must be at least 1; see tracetorch runs -h\n"),
+        (
+            "new nueron x",
+            "tracetorch: Invalid value for 'KIND': 'nueron' is not one of 'task', 'neuron', 'connection', "
+            "'rule', 'loss', 'env'. Did you mean 'neuron'?\n",
+        ),
         ("list task rule", "unexpected extra argument"),
         ("list expriment", "unknown group 'expriment'. Did you mean 'experiment'"),
         ("eval it --checkpoint first", "Invalid value for '--checkpoint': 'first' is not one of 'latest', 'best'"),
@@ -109,6 +113,7 @@ def test_info_lists_every_gpu(monkeypatch):
 def test_wrong_words_end_with_2(here, words, phrase):
     result = tracetorch(*words.split())
     assert result.exit_code == 2 and phrase in (result.stderr if words else result.output)
+    assert not words or (result.stderr.count("\n") == 1 and result.stderr.startswith("tracetorch: "))
     assert list(here.iterdir()) == []
 
 

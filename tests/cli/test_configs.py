@@ -221,6 +221,13 @@ def test_presets_of_ones_own_are_listed_and_unreadable_ones_are_not_suggested(he
     assert ["binary", "own/experiment/binary.yaml", "cannot", "be", "read"] in rows
     assert ["mine", "Mine:", "a", "test."] in rows
     assert "--config-dir nowhere: there is no such folder" in refused("list", "experiment", "--config-dir", "nowhere")
+    for words, advice in {  # a name of another group
+        "run --config-dir own task=mine": "there is no such task; mine is an experiment: experiment=mine",
+        "run rule=adam": "there is no such rule; adam is an optimizer: optimizer=adam",
+        "run task=rules": "there is no such task; rules is a sweep: tracetorch run -m sweep=rules",
+        "run -m sweep=decays": "there is no such sweep; decays is a search: tracetorch tune search=decays",
+    }.items():
+        assert advice in refused(*words.split())
 
 
 WRONG = [

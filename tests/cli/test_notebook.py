@@ -94,7 +94,9 @@ def test_a_path_in_the_home_folder_is_expanded(here, monkeypatch):
     assert tt.load("it", ["task.source=~/data"]).config["task"]["source"] == str(here / "data")
 
 
-def test_mistakes_are_sentences_and_an_interrupted_run_is_saved(made, here, monkeypatch):
+def test_mistakes_are_sentences_and_an_interrupted_run_is_saved(made, here, monkeypatch, tmp_path_factory):
+    bare = shutil.copytree(made.folder, tmp_path_factory.mktemp("bare") / "run")
+    (bare / "checkpoints" / "best.pt").unlink()
     for call, phrase in [
         (lambda: tt.run("seed=1"), "overrides must be a list of strings"),
         (lambda: tt.run(["-m", "seed=1,2"]), "a sweep is a loop over tt.run"),
@@ -102,7 +104,9 @@ def test_mistakes_are_sentences_and_an_interrupted_run_is_saved(made, here, monk
         (lambda: tt.load("nowhere"), "there is no folder nowhere"),
         (lambda: tt.load("."), "not a run folder"),
         (lambda: tt.load(made.folder, ["optimizer=sgd"]), "optimizer was chosen when the run began"),
-        (lambda: tt.load(made.folder, device="gpu").net, "device=gpu is not a device"),
+        (lambda: tt.load(made.folder, device="gpu"), "device=gpu is not a device"),
+        (lambda: tt.load(made.folder, checkpoint="bst"), "'bst': give 'latest' or 'best'. Did you mean 'best'"),
+        (lambda: tt.load(bare, checkpoint="best"), "there is no checkpoint .*best.pt; there is another"),
     ]:
         with pytest.raises((UsageError, ValueError), match=phrase):
             call()

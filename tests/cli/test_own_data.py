@@ -35,6 +35,53 @@ def test_a_path_is_enough(labelled, tmp_path):
     assert "train.patience=10" in words and "train.passes" not in words
     assert facts(tmp_path / "run")["summary"]["accuracy"] > 0.9
     assert (tmp_path / "run" / "plots" / "confusion.png").exists()
+    own = np.load(labelled)
+    inputs, labels = own["inputs"], own["labels"]
+    others = {
+        "two": (inputs[labels == 1], labels[labels == 1]),
+        "new": (inputs[:40], labels[:40] * 4),
+        "swapped": (inputs.swapaxes(1, 2), labels),
+        "fewer": (inputs[..., :2], labels),
+    }
+    for name, (values, names) in others.items():
+        np.savez(tmp_path / f"{name}.npz", inputs=values, labels=names)
+    tested = ["eval", f"{tmp_path / 'run'}", "train.figures=false"]
+    one_class = tracetorch(*tested, f"task.path={tmp_path / 'two.npz'}")
+    assert one_class.exit_code == 0 and "accuracy of 1" in one_class.output
+    assert tt.load(tmp_path / "run", [f"task.path={tmp_path / 'two.npz'}"]).evaluate()["accuracy"] > 0.9
+    for name, sentence in {
+        "new": "has the class 4, and the classes of this run are 0, 1",
+        "swapped": "trained with 3 channels, and SWAPPED has 12: are the axes swapped?",
+        "fewer": "trained with 3 channels, and FEWER has 2\n",
+    }.items():
+        said = refused(*tested, f"task.path={tmp_path / name}.npz")
+        assert sentence.replace(name.upper(), f"{tmp_path / name}.npz") in said
+        if name != "new":
+            start = ("run", "task=file", f"task.path={tmp_path / name}.npz", f"init_from={tmp_path / 'run'}")
+            assert sentence.replace(name.upper(), f"{tmp_path / name}.npz").rstrip() in refused(*start)
+
+
+def test_what_was_taken_for_a_sample_is_said(tmp_path):
+    times = np.arange(200.0)
+    signal, path = np.sin(times / 9), tmp_path / "data.csv"
+
+    def read(columns, *typed):
+        rows = zip(*columns.values(), strict=True)
+        path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]))
+        return compose(["task=file", f"task.path={path}", *typed]).notes[0]
+
+    wave = {"x": signal, "target": np.roll(signal, 3)}
+    assert "if rows are time steps, give task.time=NAME" in read(wave)
+    assert "give task.time=time_ms" in read({"time_ms": times * 10} | wave)
+    assert "rows are" not in read(wave, "task.rows=samples")
+    assert "4 samples of 50 steps, 1 channel; 1 value at each step" in read(wave, "task.cut=50")
+    digits = np.arange(200) % 3 * 1.0  # whole numbers, as numpy's savetxt and Excel write them
+    hint = "the targets 0, 1, 2 are real numbers, and so values to be predicted; for classes, give task.kind=label"
+    assert hint in read({"x": signal, "target": digits})
+    said = read({"x": signal, "target": digits}, "task.kind=label")
+    assert "3 classes (0, 1, 2)" in said and hint not in said
+    noise = np.random.default_rng(0).normal(size=(3, 200))
+    assert "rows are" not in read({"x": noise[0], "y": noise[1], "target": noise[2]})
 
 
 def test_what_is_typed_has_precedence_and_a_preset_is_left_alone(labelled):

@@ -99,10 +99,10 @@ def test_folders_that_no_run_wrote_are_shown_and_harm_nothing(outputs):
     [
         ("runs nowhere", "there is no folder nowhere"),
         ("runs --status complete", "there is no such status. Did you mean 'completed'? There are: completed, failed,"),
-        ("runs --since yesterday", "--since yesterday: write a number and a unit"),
+        ("runs --since yesterday", "such as 7d or 12h; or a date, such as 20"),
         ("runs --since 99999999999d", "before the first calendar year"),
         ("runs --experiment digit", "no run has it. Did you mean 'digits'? There are: digits, poisson_clicks"),
-        ("runs task.lable=side", "task.lable: there is no key 'lable'. Did you mean 'task.label'?"),
+        ("runs rule.strches=4", "there is no key 'strches'. Did you mean 'rule.stretches', which rule=coarse has?"),
         ("runs --sort accurancy", "no run has it. Did you mean 'accuracy'? There are: "),
         ("tag outputs/a/one", "the tag is missing: tracetorch tag outputs/a/one NAME"),
         ("runs EMPTY", "the name of a folder is empty"),

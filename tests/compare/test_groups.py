@@ -1,6 +1,7 @@
 """Which runs belong together, what sets groups apart, and what they are called."""
 
 import json
+from shutil import rmtree
 
 import pytest
 import yaml
@@ -81,6 +82,10 @@ def test_groups_by_a_key(tmp_path):
     assert of_differences(found).rows[0] == ["network.hidden", "[8], [64]", "[8], [9], [64]"]
     both = compare([tmp_path], by=["optimizer.lr", "network.hidden"])
     assert both.groups[0].label == "optimizer.lr=0.1, network.hidden=[8]"
+    run_folder(tmp_path / "other task", lr=0.1, facts={"experiment": "mnist"})
+    split = runs_of(compare([tmp_path], by=["optimizer.lr"]))
+    assert split["optimizer.lr=0.1, experiment=mnist"] == ["other task"] and len(split) == 3
+    rmtree(tmp_path / "other task")
     for key, values in {
         "rule": ["eprop", "trace"], "optimizer": ["adam"], "network.neuron": ["lif"], "seed": ["0", "1"],
         "experiment": ["poisson_clicks"], "extra": ["1", "–"], "device": ["auto"],

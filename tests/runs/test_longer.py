@@ -40,6 +40,7 @@ def test_a_run_goes_on_with_the_learning_rate_of_a_run_of_the_new_length(tmp_pat
 
     whole, all_rates = rates(name="whole", updates=12)
     rates(updates=5)
+    change(tmp_path / "run" / "run.json", summary={"updates": 5, "wall_seconds": 7000.0})
     run, later_rates = rates(how=longer, updates=12)
     assert later_rates == {at: pytest.approx(all_rates[at], abs=1e-9) for at in range(6, 13)}
     if schedule == "none":
@@ -48,6 +49,7 @@ def test_a_run_goes_on_with_the_learning_rate_of_a_run_of_the_new_length(tmp_pat
     assert facts(run)["planned_updates"] == facts(run)["summary"]["updates"] == 12
     assert [one["planned_updates"] for one in facts(run)["earlier_lengths"]] == [5]
     assert facts(run)["earlier_lengths"][0]["summary"]["updates"] == 5
+    assert 7000 < facts(run)["summary"]["wall_seconds"] < 8000  # the sum of the sessions
 
 
 def test_a_run_that_patience_ended_or_that_was_interrupted_goes_on(tmp_path):

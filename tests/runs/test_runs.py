@@ -82,7 +82,7 @@ def test_the_time_left_contains_evaluations_the_test_and_the_drawing(tmp_path, m
     left = []
     listener = lambda event, values: left.append(values.get("left"))  # noqa: E731
     with Run(CONFIG, experiment="tiny", root=tmp_path, listener=listener) as run:
-        monkeypatch.setattr(run, "_wall_seconds", lambda: 30.0)
+        monkeypatch.setattr(run, "_session_seconds", lambda: 30.0)
         run.timings["evaluate_seconds"], run.eval_every = 10.0, 4
         for done in (4, 5, 10):
             run.progress(done, 10)

@@ -116,7 +116,7 @@ class TestNormalization:
         )
         other.load_for_test(trained.state_dict())
         assert np.array_equal(other.scale.shift, trained.scale.shift)
-        with pytest.raises(ValueError, match="trained on the classes 0, 1"):
+        with pytest.raises(ValueError, match="trained on the classes 0, 1, and data has the classes 5, 6"):
             task_of(inputs, labels + 5).load_for_test(trained.state_dict())
 
     def test_a_constant_channel_stays_finite(self):

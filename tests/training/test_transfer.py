@@ -101,8 +101,8 @@ def test_the_state_of_the_optimizer_is_taken_and_its_settings_are_not(source):
         ({"frozen": ["all"]}, "there is no layer 'all'"),
         ({"frozen": "hidden"}, "frozen is a list"),
         ({"frozen": [0, 1]}, "leaves no parameter to train"),
-        ({"init_from": "nowhere"}, "nowhere does not exist"),
-        ({"init_from": "."}, "has no checkpoints/latest.pt"),
+        ({"init_from": "nowhere"}, "nowhere does not exist: give the folder of a run, or a checkpoint"),
+        ({"init_from": "."}, r"\. is not the folder of a run"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, here, source, changes, phrase):
@@ -150,7 +150,7 @@ def test_the_command_line_starts_from_a_run_and_records_it(here):
     ran("resume", "two", "train.updates=3")
     ran("eval", "two")
     said = refused("run", *CLICKS, "init_from=one")
-    assert "init_from: there is no folder one" in said
+    assert "init_from: there is no folder one. Give the folder of a run" in said
     assert "frozen must be a list" in refused("run", *CLICKS, "frozen=0")
 
 

@@ -69,8 +69,8 @@ def compare(
     """Compare the runs in and below some folders.
 
     Args:
-        by: config keys, "rule" or "experiment": runs with the same values form a group. If empty, runs that differ only
-            in the seed form a group.
+        by: config keys, "rule" or "experiment": runs of an experiment with the same values form a group. If empty, runs
+            that differ only in the seed form a group.
         metric: the number to compare; if None, the task's first metric.
         tag: only runs with this tag.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError if no run can be compared.
@@ -88,6 +88,10 @@ def compare(
     task_metric = default_metric(runs)
     chosen = metric or task_metric
     runs_by_values, without_group = group_by(runs, by)
+    keys = tuple(by)
+    if keys and any(map(_is_mixed, runs_by_values.values())):
+        keys = (*by, "experiment")  # a mean over different tasks has no meaning
+        runs_by_values, without_group = group_by(runs, keys)
     left_out += without_group
     groups_of_runs = []
     for values, members in runs_by_values.items():
@@ -103,9 +107,14 @@ def compare(
         if metric is not None and metric not in known:
             raise UnknownNameError(metric, known)
         raise NothingToCompareError(_why_nothing(left_out))
-    groups, differences = name_groups(groups_of_runs, by)
+    groups, differences = name_groups(groups_of_runs, keys)
     curve_key = _curve_key([run for _, measured in groups_of_runs for run in measured], chosen, task_metric)
     return Comparison(chosen, tuple(by), groups, differences, left_out, curve_key)
+
+
+def _is_mixed(runs: Sequence[CompletedRun]) -> bool:
+    """Whether runs are of several experiments."""
+    return len({run.fact("experiment") for run in runs}) > 1
 
 
 def _curve_key(runs: Sequence[MeasuredRun], metric: str, task_metric: str) -> tuple[str, str]:

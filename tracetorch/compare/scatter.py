@@ -19,7 +19,7 @@ from tracetorch.compare.groups import UnknownNameError, differing, is_setting, l
 from tracetorch.compare.output import write_together
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.tables import Table, in_numbers, in_text, without_nan
-from tracetorch.compare.text import interval_note, number, plain, plain_words
+from tracetorch.compare.text import MISSING, interval_note, number, plain, plain_words
 from tracetorch.compare.values import MeasuredRun, as_number, known_metrics, last_of
 from tracetorch.files import write_whole
 from tracetorch.runs.folder import lower_is_better
@@ -124,9 +124,13 @@ def make_scatter(comparison: Comparison, key: str) -> Scatter:
 def _lines(entries: Sequence[RunPoint], comparison: Comparison, key: str) -> list[tuple[str, list[RunPoint]]]:
     """The label and the runs of each line of an experiment."""
     if comparison.by:
-        by_label = {group.label: [entry for entry in entries if entry.run in group.runs] for group in comparison.groups}
-        prefix = f"{comparison.by[0]}=" if len(comparison.by) == 1 else ""
-        return [(label.removeprefix(prefix), members) for label, members in by_label.items() if members]
+        by_label: dict[str, list[RunPoint]] = {}
+        for group in comparison.groups:  # their labels may name the experiment, which has a panel
+            values = [value_of(group.runs[0].run, key) or MISSING for key in comparison.by]
+            words = [f"{key}={value}" for key, value in zip(comparison.by, values, strict=True)]
+            label = ", ".join(words) if len(words) > 1 else values[0]
+            by_label.setdefault(label, []).extend(entry for entry in entries if entry.run in group.runs)
+        return [(label, members) for label, members in by_label.items() if members]
     by_config: dict[Hashable, list[RunPoint]] = {}
     for entry in entries:
         config = entry.run.run.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from tracetorch.printable import printable
 Rows = Literal["auto", "samples", "steps"]
 TIME_COLUMNS = ("time", "t", "step", "seconds")
 SAMPLE_COLUMNS = ("sample", "sequence", "trial", "recording")
+_LIKE_TIME = re.compile(r"(time|sec|msec|ms|step|frame)(s|stamp)?(?![a-z])", re.IGNORECASE)
+_FEW_ROWS = 20
 _MOST_SHOWN = 100  # characters in a message
 
 
@@ -44,7 +47,8 @@ def read_table(
         sample, time: columns; None: the first of `SAMPLE_COLUMNS` and of `TIME_COLUMNS` in the table.
         fields: columns of numbers that are not inputs. A column without a name, such as pandas' index, is not one
             either.
-        rows: "samples" or "steps"; "auto": steps if there is a column `sample` or `time`.
+        rows: "samples" or "steps"; "auto": steps if there is a column `sample` or `time`; if not, the samples have a
+            remark where rows seem to be steps.
     Raises: OSError; ImportError without pandas; ValueError that names the file, says what was found and what is wanted.
     """
     table = _load(path)
@@ -74,8 +78,26 @@ def read_table(
     others |= {targets[0]: goal} if len(goals) == 1 else {}
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
     names = [f"line {row + 2}" for row in range(len(values))]
-    lines = Samples(values, len(chosen), goal, others, names, str(path))
+    remark = _about_time(table, columns, values) if rows == "auto" and not is_steps else ""
+    lines = Samples(values, len(chosen), goal, others, names, str(path), remark=remark)
     return _by_sample(lines, sample, time) if is_steps else lines
+
+
+def _about_time(table: Any, columns: list[str], values: Array) -> str:
+    """Say what was taken for a sample, if the rows seem to follow each other in time; else "".
+
+    They do if a column is named like a time, or if the inputs change less from row to row than if rows were shuffled:
+    the mean squared change is then twice the variance (von Neumann's ratio).
+    """
+    numbers = [name for name in columns if table[name].dtype.kind in "fiu"]
+    named = next(filter(_LIKE_TIME.match, numbers), "")
+    ratio = (np.diff(values, axis=0) ** 2).mean(axis=0) / np.maximum(values.var(axis=0), 1e-12)
+    if len(values) < _FEW_ROWS or not (named or np.median(ratio) < 1):
+        return ""
+    return (
+        f"each of the {len(values):,} rows is taken as a sample of its own; if rows are time steps, give "
+        f"task.time={named or 'NAME'}, task.sample=NAME (the recording of a row), or task.cut=STEPS for one recording"
+    )
 
 
 def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:

@@ -33,13 +33,16 @@ class Target(NamedTuple):
     """For each sample, bool (steps,): the steps that have a target; None unless at steps."""
 
 
-def as_target(samples: Samples, kind: Kind = "auto", at: At = "auto") -> Target:
+def as_target(
+    samples: Samples, kind: Kind = "auto", at: At = "auto", classes: Sequence[str | int] | None = None
+) -> Target:
     """Return the targets of samples in the form that a loss takes.
 
     Args:
         kind: "label", "values"; "auto": real numbers are values; whole numbers, bools and texts are labels.
         at: "end": one target for each sample; "steps": one for each of its steps; "auto": "steps" if the target of
             every sample is an array with as many entries as its input has steps.
+        classes: names of the classes, in the order of the outputs; some may not occur. None: those that occur, sorted.
     Raises: ValueError that names the sample, says what was found and what is wanted.
     """
     parts = [np.asarray(value) for value in samples.target]
@@ -53,11 +56,11 @@ def as_target(samples: Samples, kind: Kind = "auto", at: At = "auto") -> Target:
         )
     at_steps = fits if at == "auto" else at == "steps"
     is_label = kind == "label" or (kind == "auto" and all(part.dtype.kind in "iubUS" for part in parts))
-    return _labels(samples, parts, at_steps) if is_label else _values(samples, parts, at_steps)
+    return _labels(samples, parts, at_steps, classes) if is_label else _values(samples, parts, at_steps)
 
 
-def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
-    """Return targets that are classes, sorted as numbers and then as texts. Raises: as `as_target`."""
+def _labels(samples: Samples, parts: list[Array], at_steps: bool, classes: Sequence[str | int] | None) -> Target:
+    """Return targets that are classes, by default sorted as numbers and then as texts. Raises: as `as_target`."""
     for name, part in zip(samples.names, parts, strict=True):
         if part.ndim != int(at_steps):
             where = "at each step" if at_steps else "for each sample"
@@ -73,6 +76,13 @@ def _labels(samples: Samples, parts: list[Array], at_steps: bool) -> Target:
     flat = np.concatenate([np.atleast_1d(text) for text in texts])
     known = [str(name) for name in np.unique(flat) if name]
     known.sort(key=lambda name: (0, int(name), "") if _is_whole(name) else (1, 0, name))
+    if classes is not None:
+        names = list(map(str, classes))
+        if unknown := [name for name in known if name not in names]:
+            found, listing = (printable(", ".join(each[:12]), 200) for each in (unknown, names))
+            has = "class" if len(unknown) == 1 else "classes"
+            raise ValueError(f"{samples.source} has the {has} {found}, and the classes of this run are {listing}")
+        known = names
     if len(known) < 2:
         only = f"the only label is {printable(known[0], 40)}" if known else "no sample has a label"
         only += "" if flat.all() else " (−1, NaN and an empty text are not labels)"

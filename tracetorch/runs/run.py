@@ -114,7 +114,8 @@ class Run:
         self.eval_every: int | None = None  # updates between two evaluations, to estimate the time left
         self.status = "new"
         self._gave_up, self._stop_reason = False, ""
-        self._kept_records, self._kept_bytes, self._restored, self._wall_before = 0, 0, 0, 0.0
+        self._kept_records, self._kept_bytes, self._restored = 0, 0, 0
+        self._wall_before, self._evaluated_before = 0.0, 0.0
         self._run_id: str | None = None
         self._lost: dict[str, Any] | None = None
         self._memory: TrainingMemory | None = None
@@ -178,7 +179,9 @@ class Run:
                 if name in states or name not in _OPTIONAL_PARTS:
                     part.load_state_dict(states[name])
             restore_random(found["random"])
-            self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
+            self.timings = dict(found["timings"])
+            self._evaluated_before = self.timings.get("evaluate_seconds", 0.0)
+            self._wall_before = max(found["wall_seconds"], self._recorded_seconds(path.parent.parent))
             self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
         except KeyError as error:
             raise ValueError(f"{path} belongs to another kind of run: it has no {error}") from error
@@ -186,6 +189,15 @@ class Run:
             why = str(error) if isinstance(error, ValueError) else type(error).__name__
             raise ValueError(f"{path} belongs to another kind of run ({why})") from error
         return self._restored
+
+    @staticmethod
+    def _recorded_seconds(folder: Path) -> float:
+        """The time in a run.json of an earlier session: also for the test and figures, after the last checkpoint."""
+        summary = state_of(folder).facts.get("summary")
+        seconds = summary.get("wall_seconds") if isinstance(summary, dict) else None
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            return 0.0
+        return float(seconds)
 
     def save(
         self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
@@ -364,7 +376,8 @@ class Run:
         if total is None:
             return None
         evaluating = self.timings.get("evaluate_seconds", 0.0)
-        left = (self._wall_seconds() - evaluating) / done * (total - done)
+        training = self._session_seconds() - (evaluating - self._evaluated_before)
+        left = training / max(1, done - self._restored) * (total - done)
         before = (done - 1) // self.eval_every if self.eval_every else 0
         if self.eval_every and before:
             left += evaluating / before * (math.ceil(total / self.eval_every) - before + 1)
@@ -422,4 +435,8 @@ class Run:
             yield
 
     def _wall_seconds(self) -> float:
-        return self._wall_before + time.perf_counter() - self._started
+        """The duration of all sessions so far."""
+        return self._wall_before + self._session_seconds()
+
+    def _session_seconds(self) -> float:
+        return time.perf_counter() - self._started

@@ -41,7 +41,8 @@ class File(SampledTask):
         sample, time, rows: of tables; see `data.tables.read_table`.
         cut: length, in steps, of the samples into which longer recordings are cut; a shorter rest is dropped. None: no
             cut.
-        kind, at, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see `SampledTask`.
+        kind, at, classes, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see
+            `SampledTask`.
         bands, scale, frames, hop, sample_rate: of recordings; see `data.audio.Bands`.
         size, grey: of images; see `data.images.read_images`; size: also of the sensor of events.
         channels, downsample, max_time, time_unit, from_first: of events; see `data.events.EventReading`.
@@ -66,6 +67,7 @@ class File(SampledTask):
         cut: int | None = None,
         kind: Kind = "auto",
         at: At = "auto",
+        classes: Sequence[str | int] | None = None,
         skip: int = 0,
         encoding: Encoding = "auto",
         steps: int | None = None,
@@ -101,7 +103,7 @@ class File(SampledTask):
             target=_names(target),
             sample=sample,
             time=time,
-            rows=rows,
+            rows="steps" if rows == "auto" and (cut is not None or at == "steps" or skip) else rows,
             fields=tuple(name for name in map(field_of, (test, validation)) if name),
             bands=Bands(bands=bands, scale=scale, frames=frames, hop=hop, sample_rate=sample_rate),
             size=_pair(size),
@@ -121,6 +123,7 @@ class File(SampledTask):
             samples,
             kind=kind,
             at=at,
+            classes=classes,
             skip=skip,
             encoding=encoding,
             steps=steps,
@@ -252,7 +255,7 @@ def _cut(samples: Samples, steps: int) -> Samples:
     if any(not isinstance(sample, np.ndarray) or sample.ndim == 1 for sample in samples.inputs):
         raise ValueError(
             f"task.cut={steps}: the samples of {samples.source} have no steps that could be cut; rows of a table "
-            "that are time steps need a column of times (task.time=NAME)"
+            "that are time steps need task.rows=steps"
         )
     places = [
         (n, start) for n, sample in enumerate(samples.inputs) for start in range(0, len(sample) - steps + 1, steps)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
@@ -56,6 +57,7 @@ class SampledTask(Task):
     Args:
         samples: inputs and targets.
         kind, at: the kind of targets, and whether each sample or each step has one; see `data.target.as_target`.
+        classes: names of the classes, in the order of the outputs; some may not occur. None: those that occur, sorted.
         skip: for targets at steps: number of steps at the beginning of each sample whose targets do not count, because
             the network cannot know earlier inputs.
         encoding: "current": input is the value. "poisson": spikes with the value as their probability in each step.
@@ -92,6 +94,7 @@ class SampledTask(Task):
         *,
         kind: Kind = "auto",
         at: At = "auto",
+        classes: Sequence[str | int] | None = None,
         skip: int = 0,
         encoding: Encoding = "auto",
         steps: int | None = None,
@@ -116,7 +119,8 @@ class SampledTask(Task):
         check_number(max_rate, "max_rate")
         self.samples, self.seed = samples, seed
         choices("kind", kind, ("auto", "label", "values"))
-        self.target = as_target(samples, kind, choices("at", at, ("auto", "end", "steps")))  # type: ignore[arg-type]
+        choices("at", at, ("auto", "end", "steps"))
+        self.target = as_target(samples, kind, at, classes)
         whole_at_least(0, skip=skip)
         if skip and self.target.counted is not None:
             counted = [given & (np.arange(len(given)) >= skip) for given in self.target.counted]
@@ -129,6 +133,8 @@ class SampledTask(Task):
                 f"task.skip={skip} is for targets at each step, and {samples.source} has one for each sample"
             )
         self.encoding = _encoding(samples, encoding)
+        of_events = self.encoding == "events"  # `suggest` says it
+        self.remarks = [*[samples.remark] * (bool(samples.remark) and not of_events), *_like_classes(self.target, kind)]
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
         self.dt = dt if dt is not None else samples.dt
@@ -146,7 +152,7 @@ class SampledTask(Task):
         self.population = population
         self.input_size = samples.channels * (2 if self.encoding == "delta" else population)
         self.output_size, self.output_names = self.target.size, self.target.classes or None
-        self._split(test, validation)
+        self._split(test, validation, may_miss_classes=classes is not None)
         self.batch_size = min(batch_size, len(self.splits["train"]))
         self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
         self.metrics = ("accuracy", "balanced_accuracy") if self.target.is_label else ("r2", "mse")
@@ -435,17 +441,29 @@ class SampledTask(Task):
         }
 
     def load_for_test(self, state: dict[str, Any]) -> None:
-        """Use the scales of a trained network. Raises: ValueError if it was trained on other channels or classes."""
-        if len(state["shift"]) != self.samples.channels:
-            got = f"{len(state['shift'])} channels, and these data {self.samples.channels}"
-            raise ValueError(f"{self.samples.source}: the network was trained on {got}")
-        if state["classes"] != list(self.target.classes):
-            known, found = (", ".join(names[:12]) for names in (state["classes"], self.target.classes))
-            raise ValueError(
-                f"{self.samples.source}: the network was trained on the classes {known}, and these data hold {found}"
-            )
+        """Use the scales of a trained network. Raises: ValueError if it was trained on other channels or targets."""
+        if misfit := self.misfit(state):
+            raise ValueError(f"the run was trained {misfit}")
+        if state["classes"] != list(self.target.classes) or len(state["target_shift"]) != self.target.size:
+            known = self._targets_in_words(state["classes"], len(state["target_shift"]))
+            found = self._targets_in_words(self.target.classes, self.target.size)
+            raise ValueError(f"the run was trained on {known}, and {self.samples.source} has {found}")
         self.scale = Scale(state["shift"].numpy(), state["factor"].numpy(), bool(state["clips"]))
         self.target_scale = Scale(state["target_shift"].numpy(), state["target_factor"].numpy(), False)
+
+    def misfit(self, state: dict[str, Any]) -> str:
+        """Describe channels that are not those of a trained network; "" if they are. Args: state: of `state_dict`."""
+        trained, own = len(state["shift"]), self.samples.channels
+        if trained == own:
+            return ""
+        first = self.samples.inputs[0]
+        is_swapped = isinstance(first, np.ndarray) and first.ndim == 2 and len(first) == trained
+        hint = ": are the axes swapped? Wanted: (samples, steps, channels)" if is_swapped else ""
+        return f"with {trained:,} channels, and {self.samples.source} has {own:,}{hint}"
+
+    @staticmethod
+    def _targets_in_words(classes: Sequence[str], size: int) -> str:
+        return f"the classes {', '.join(classes[:12])}" if classes else f"{size} value{'s' * (size > 1)} to predict"
 
     def _training_values(self) -> Iterator[Array]:
         """Yield the targets of the training samples, (values,) or (steps, values) each; nothing for labels."""
@@ -490,7 +508,7 @@ class SampledTask(Task):
             return lengths
         return np.array([len(sample) for sample in inputs]) * self.steps_per_frame
 
-    def _split(self, test: float | str | Array, validation: float | str | Array) -> None:
+    def _split(self, test: float | str | Array, validation: float | str | Array, *, may_miss_classes: bool) -> None:
         """Set `splits`: the sample numbers of each split.
 
         Raises: ValueError if no sample is left in a split, or if a held-out class does not occur in training.
@@ -514,7 +532,7 @@ class SampledTask(Task):
         if not tested.any():
             raise ValueError(f"task.test={test}: no sample is left to test on, of {len(free)} in {source}")
         self._split_of = {int(n): name for name, chosen in self.splits.items() for n in chosen}
-        if self.target.is_label:
+        if self.target.is_label and not may_miss_classes:
             trained = counts(self.target, self.splits["train"])
             for name in ("validation", "test"):
                 present = counts(self.target, self.splits[name])
@@ -523,6 +541,22 @@ class SampledTask(Task):
                         f"{source}: the class {missing[0]} occurs in the {name} samples, and in none of the "
                         f"{len(self.splits['train']):,} training samples"
                     )
+
+
+_FEWEST_OF_A_CLASS, _MOST_LIKE_CLASSES = 3, 20
+
+
+def _like_classes(target: Target, kind: Kind) -> list[str]:
+    """Say, in a list, that values to be predicted seem to be classes: few whole numbers, each of them several times."""
+    if kind != "auto" or target.is_label or target.size > 1:
+        return []
+    values = target.values if target.counted is None else map(operator.getitem, target.values, target.counted)
+    found, number = np.unique(np.concatenate([value.reshape(-1) for value in values]), return_counts=True)
+    is_whole = bool((found == np.round(found)).all())
+    if not is_whole or not 2 <= len(found) <= _MOST_LIKE_CLASSES or number.min() < _FEWEST_OF_A_CLASS:
+        return []
+    listing = ", ".join(f"{value:g}" for value in found[:4]) + ", …" * (len(found) > 4)
+    return [f"the targets {listing} are real numbers, and so values to be predicted; for classes, give task.kind=label"]
 
 
 def _encoding(samples: Samples, encoding: str) -> str:

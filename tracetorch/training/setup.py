@@ -253,6 +253,16 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+def fit_to(checkpoint: Path, task: Task | Environment) -> None:
+    """Load a checkpoint's state of a task, before a network is made for it. Raises: ValueError for other inputs."""
+    content = read_checkpoint(checkpoint)
+    if "task" in content["parts"]:
+        task.load_for_test(content["parts"]["task"])
+    inputs = (content.get("sizes") or [task.input_size])[0]
+    if inputs != task.input_size:
+        raise ValueError(f"the network has {inputs:,} inputs, and the task with these settings {task.input_size:,}")
+
+
 def load_for_test(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
     """Load a checkpoint's weights into a network, and its state of the task (such as statistics of observations).
 

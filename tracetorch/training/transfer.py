@@ -12,9 +12,9 @@ from torch import Tensor
 from tracetorch.nn import Sequential
 from tracetorch.nn.layer import Layer
 from tracetorch.renamed import PARAMETERS, TASK_STATE, present
-from tracetorch.runs.checkpoint import checksum_of, read_checkpoint
+from tracetorch.runs.checkpoint import DamagedError, checksum_of, read_checkpoint
 from tracetorch.runs.folder import state_of
-from tracetorch.tasks import Environment, Task
+from tracetorch.tasks import Environment, SampledTask, Task
 
 INIT_PARTS = ("hidden", "readout", "optimizer", "normalization")
 """Parts that can be taken from a run: hidden layers, readout, state of the optimizer, statistics of observations."""
@@ -30,15 +30,27 @@ def source_checkpoint(source: str | Path) -> Path:
     if path.suffix == ".pt" and path.is_file():
         return path
     if not path.is_dir():
-        what = "is neither the folder of a run nor a checkpoint (.pt)" if path.exists() else "does not exist"
-        raise ValueError(f"init_from: {path} {what}")
+        raise ValueError(f"init_from: {_fault_of(path)}")
     summary = state_of(path).facts.get("summary") or {}
     names = ["best", "latest"] if summary.get("tested") == "best" else ["latest", "best"]
     found = [path / "checkpoints" / f"{name}.pt" for name in names]
     checkpoint = next((one for one in found if one.is_file()), None)
     if checkpoint is None:
-        raise ValueError(f"init_from: {path} has no checkpoints/latest.pt: give the folder of a run that was trained")
+        raise ValueError(f"init_from: {_fault_of(path)}")
     return checkpoint
+
+
+def _fault_of(path: Path) -> str:
+    """Why a path is not a source, and what to give in its place."""
+    run = next((folder for folder in (path, *path.parents[:2]) if (folder / "run.json").is_file()), None)
+    if run == path:
+        return f"{path} has no checkpoints/latest.pt: give a run that was trained"
+    fault = "does not exist"
+    if path.exists():
+        fault = "is not the folder of a run" if path.is_dir() else "is not a checkpoint (.pt)"
+    inside = None if run else next(path.glob("*/checkpoints/latest.pt"), None)
+    advice = "the folder of a run, or a checkpoint (.pt)"
+    return f"{path} {fault}: give {run or (inside and inside.parent.parent) or advice}"
 
 
 def transfer(
@@ -68,13 +80,20 @@ def transfer(
     if unknown or isinstance(parts, str) or not parts:
         raise ValueError(f"init_parts is a list of {', '.join(INIT_PARTS)}; got {parts!r}")
     path = source_checkpoint(source)
-    content = read_checkpoint(path)
+    try:
+        content = read_checkpoint(path)
+    except DamagedError as error:
+        fault = str(error).removeprefix(str(path)).removeprefix(" is ")
+        raise ValueError(f"init_from: {path} is not a checkpoint of traceTorch, or it is {fault}") from error
     layers = _layers_of(content, path)
     if len(layers) != len(net):
         advice = f": give {_sizes(layers)}" if _sizes(layers) else ""
         raise ValueError(
             f"init_from: the number of hidden layers is {len(layers) - 1} in {path}, and {len(net) - 1} here{advice}"
         )
+    if "hidden" in parts and (misfit := _misfit_of_data(content, task)):
+        advice = "" if "swapped" in misfit else "; init_parts=[readout] takes the readout alone"
+        raise ValueError(f"init_from: the run of {path} was trained {misfit}{advice}")
     taken, kept = _fitting(layers, net, parts, path)
     if not taken and not {*parts} & {"optimizer", "normalization"}:
         reasons = "; ".join(f"layer {at}: {why}" for at, why in kept.items())
@@ -169,6 +188,12 @@ def _fitting(
         else:
             raise ValueError(f"init_from: layer {at} of {path} does not fit: {misfit}{_advice(layers, net, at)}")
     return taken, kept
+
+
+def _misfit_of_data(content: Mapping[str, Any], task: object) -> str:
+    """What `SampledTask.misfit` says of the state of a task in a checkpoint; "" for other tasks."""
+    state = (content.get("parts") or {}).get("task")
+    return task.misfit(state) if isinstance(task, SampledTask) and isinstance(state, dict) and "shift" in state else ""
 
 
 def _misfit(layer: Mapping[str, Tensor], own_layer: Layer) -> str:

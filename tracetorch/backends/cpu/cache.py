@@ -107,14 +107,22 @@ def _temporary() -> str:
     return ""
 
 
+ANNOUNCED = "TRACETORCH_COMPILING"  # in the environment, so that processes of this one do not log the line again
+
+
 class _Announcer(event.Listener):
-    """Logs one line per process before the kernels are compiled; none if they are only loaded."""
+    """Logs one line before kernels are compiled, once for a process and those that it starts; none if all are loaded.
+
+    Networks, rules and devices have kernels of their own, so that later commands may compile, too.
+    """
 
     def on_start(self, compiling: Any) -> None:
         if compiling.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
             event.unregister("numba:compile", self)
-            message = "compiling kernels for this processor, about 20 seconds, once"
-            logging.getLogger("tracetorch").warning(message)
+            if ANNOUNCED not in os.environ:
+                os.environ[ANNOUNCED] = "1"
+                message = "compiling kernels that this processor has not used before, up to 20 seconds; they are kept"
+                logging.getLogger("tracetorch").warning(message)
 
     def on_end(self, compiling: Any) -> None:
         pass
