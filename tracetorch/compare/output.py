@@ -121,7 +121,7 @@ def drawn(comparison: Comparison) -> list[Group]:
 def _entry(group: Group, curve_key: tuple[str, str]) -> plot.Entry:
     curve = course([run.curves.get(curve_key, []) for run in group.runs])
     values = [run.value for run in group.runs]
-    return plot.Entry(f"{group.letter} {group.label}", values, group.statistics.mean, group.statistics.bar, curve)
+    return plot.Entry(group.label, values, group.statistics.mean, group.statistics.bar, curve, group.letter)
 
 
 def _note(comparison: Comparison, entries: Sequence[plot.Entry]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -36,6 +38,43 @@ def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lowe
     fig.set_figheight(fig.get_figheight() + 0.15 * math.ceil(len(handles) / columns))
     by_rows = [handles[at] for column in range(columns) for at in range(column, len(handles), columns)]
     fig.legend(handles=by_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
+
+
+def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
+    """Names that fit, as far as they stay distinct: "rule=trace, …, seed=1".
+
+    A name has parts, such as "rule=trace", with commas between them. Parts of all names are left out. Of a name that
+    does not fit, those are left out that most names have; if one part alone is too long, its middle is. A name that
+    would then be the same as another one stays whole.
+    """
+    parts = [re.split(r", (?=[\w.]+=)", name) for name in names]
+    count = Counter(part for some in parts for part in dict.fromkeys(some))
+    distinct = [[part for part in some if count[part] < len(names)] for some in parts]
+    parts = distinct if all(distinct) else parts
+    short = [_fitting(some, count, fits) for some in parts]
+    whole = [", ".join(some) for some in parts]
+    return [one if short.count(one) == whole.count(other) else other for one, other in zip(short, whole, strict=True)]
+
+
+def _fitting(parts: Sequence[str], count: Mapping[str, int], fits: Callable[[str], bool]) -> str:
+    """The parts that fit, with "…" in place of others, the most frequent first. Args: count: of each part."""
+    kept = list(parts)
+    for at in sorted(range(len(parts)), key=lambda at: (-count[parts[at]], -at))[:-1]:
+        if fits(_joined(kept)):
+            break
+        kept[at] = ""
+    name = _joined(kept)
+    for half in reversed(range(1, len(name) // 2)):
+        if fits(name):
+            break
+        name = f"{_joined(kept)[:half]}…{_joined(kept)[-half:]}"
+    return name
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """The parts with commas between them, and one "…" in place of empty ones in a row."""
+    shown = [part or "…" for part in parts]
+    return ", ".join(part for at, part in enumerate(shown) if part != "…" or at == 0 or shown[at - 1] != "…")
 
 
 def label_level(axes: Axes, level: float, label: str) -> None:
