@@ -46,6 +46,11 @@ def test_values_that_are_not_spikes_are_lines_or_an_image() -> None:
     assert few.get_ylabel() == "value" and many.get_ylabel() == "neuron"
     title = plot.raster({"input": currents}, neurons=5).axes[0].get_title("left")
     assert title.startswith("input (5 of 12 channels)")
+    axes = plot.raster({"input": currents}, frequencies=[50.0 * at for at in range(1, 13)]).axes[0]
+    assert axes.get_ylabel() == "frequency (Hz)" and axes.get_ylim() == (-0.5, 11.5)  # low frequencies below
+    assert [(tick.get_text(), y) for tick, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)] == [
+        ("100", 1), ("300", 5),
+    ]  # fmt: skip
 
 
 def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() -> None:

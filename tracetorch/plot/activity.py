@@ -28,6 +28,7 @@ _LABEL_HEIGHT = 0.16  # of a name at the end of a line, as a fraction of its pan
 _MAX_LEGEND_ACTIONS = 12
 _NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit, which stay in one line
 _MAX_SEPARATE = 4  # panels of outputs
+_FREQUENCIES = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 3))  # of ticks, in Hz
 _MAX_LINES = 3  # of channels that are not spikes; more are an image
 
 Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in seconds or, without dt, in steps
@@ -43,6 +44,7 @@ def raster(
     names: Sequence[str] | None = None,
     marked: Sequence[int] = (),
     separate: bool = False,
+    frequencies: Sequence[float] | None = None,
 ) -> Figure:
     """Activity over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
 
@@ -60,6 +62,7 @@ def raster(
         names: of the outputs, written at the ends of their lines; None: their numbers.
         marked: of more than 7 outputs, those that have a colour and a name, such as the answer and the target.
         separate: a panel for each output, of the first 4: for outputs in different units.
+        frequencies: of the channels of "input", in Hz, ascending; None: their numbers.
     Raises: ValueError if there is nothing to draw, times differ in length, a layer lacks a neuron, or a mark starts
         before 0 or after it stops.
     """
@@ -71,7 +74,8 @@ def raster(
     if len(set(lengths)) > 1:
         raise ValueError(f"all layers must last equally long, got {', '.join(map(str, lengths))} steps")
     clock = Clock.of(lengths[0], dt)
-    drawn = {name: _Layer.of(name, values, neurons) for name, values in values_of.items()}
+    of_input = {"input": frequencies}
+    drawn = {name: _Layer.of(name, values, neurons, of_input.get(name)) for name, values in values_of.items()}
     outputs = [] if lines is None else _outputs(lines, names, None if separate else marked)
     groups = [[output] for output in outputs[:_MAX_SEPARATE]] if separate else [outputs] if outputs else []
     heights = [layer.height for layer in drawn.values()] + [0.7] * len(groups)
@@ -364,9 +368,12 @@ class _Layer(NamedTuple):
     shown: list[int]
     kind: Literal["spikes", "lines", "image"]
     height: float  # in inches
+    frequencies: Sequence[float] | None  # of all neurons, in Hz; None: neurons are numbered
 
     @classmethod
-    def of(cls, name: str, values: Array, neurons: int | Sequence[int]) -> _Layer:
+    def of(
+        cls, name: str, values: Array, neurons: int | Sequence[int], frequencies: Sequence[float] | None = None
+    ) -> _Layer:
         is_spikes = bool(((values >= 0) & (values == np.round(values))).all())
 
         def choose(most: int) -> list[int]:
@@ -374,7 +381,8 @@ class _Layer(NamedTuple):
 
         shown = _chosen(neurons, name, values.shape[1], choose)
         kind: Literal["spikes", "lines", "image"] = "image" if len(shown) > _MAX_LINES else "lines"
-        return cls(name, values, shown, "spikes" if is_spikes else kind, 0.35 + 0.018 * max(len(shown), 12))
+        height = 0.35 + 0.018 * max(len(shown), 12)
+        return cls(name, values, shown, "spikes" if is_spikes else kind, height, frequencies)
 
 
 def _title(axes: Axes, text: str) -> None:
@@ -469,7 +477,7 @@ def _draw_membrane(axes: Axes, values: Array, fired: Array | None, level: float 
 
 def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> None:
     """Draw a layer: spikes as ticks, other values as lines, or as shades of grey."""
-    name, values, shown, kind, _ = layer
+    name, values, shown, kind = layer[:4]
     unit = "channel" if name == "input" else "neuron"
     part = f"{len(shown)} of {values.shape[1]:,} {unit}s" if len(shown) < values.shape[1] else ""
     if kind == "spikes":
@@ -478,8 +486,9 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         parts = ", ".join(filter(None, (part, f"{silent:,} of {values.shape[1]:,} silent" if silent else "")))
         _title(axes, f"{name}{f' ({parts})' if parts else ''}, {_rate(values.mean(), dt)}")
     elif kind == "image":
-        extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
-        axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest", zorder=0.5)
+        extent = (clock.at(0), clock.at(clock.end), -0.5, len(shown) - 0.5)
+        look: dict[str, Any] = {"cmap": "Greys", "origin": "lower", "interpolation": "nearest", "zorder": 0.5}
+        axes.imshow(values[:, shown].T, aspect="auto", extent=extent, **look)
         low, high = (0.0 if abs(end) < 1e-3 * np.ptp(values) else end for end in (values.min(), values.max()))
         ends = f"{low:.2g} (white) to {high:.2g} (black)".replace("-", "\N{MINUS SIGN}")
         _title(axes, f"{name}{f' ({part})' if part else ''}, {ends}")
@@ -491,5 +500,11 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         axes.set_ylabel("value")
         _title(axes, f"{name}{f' ({part})' if part else ''}")
         return
-    axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
-    axes.set_ylabel(unit)
+    if layer.frequencies is None or shown != sorted(shown):
+        axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
+        axes.set_ylabel(unit)
+    else:
+        centres = [layer.frequencies[at] for at in shown]
+        ticks = [tick for tick in _FREQUENCIES if centres[0] <= tick <= centres[-1]] or [centres[0]]
+        axes.set_yticks(np.interp(ticks, centres, range(len(centres))), labels=[f"{tick:,.0f}" for tick in ticks])
+        axes.set_ylabel("frequency (Hz)")

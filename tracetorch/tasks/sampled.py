@@ -146,6 +146,8 @@ class SampledTask(Task):
         self.population = population
         self.input_size = samples.channels * (2 if self.encoding == "delta" else population)
         self.output_size, self.output_names = self.target.size, self.target.classes or None
+        if samples.frequencies is not None and self.input_size == samples.channels:
+            self.input_frequencies = samples.frequencies.tolist()
         self._split(test, validation)
         self.batch_size = min(batch_size, len(self.splits["train"]))
         self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
