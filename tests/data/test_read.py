@@ -93,7 +93,8 @@ class TestTables:
     def test_a_number_that_is_constant_in_each_sample_is_its_target(self, tmp_path):
         pytest.importorskip("pandas")
         (tmp_path / "a.csv").write_text("sample,x,target\na,1,0.5\na,2,0.5\nb,3,0.7\nb,4,0.7\n")
-        assert list(read(tmp_path / "a.csv").target) == [0.5, 0.7]
+        found = read(tmp_path / "a.csv")
+        assert list(found.target) == [0.5, 0.7] and found.target_names == ("target",)
 
     def test_one_recording_with_a_target_at_each_step(self, tmp_path):
         pytest.importorskip("pandas")

@@ -90,7 +90,7 @@ def test_of_many_outputs_the_marked_ones_have_colours_and_names_and_separate_one
     assert {text.get_text(): text.get_color() for text in axes.texts} == {"3": HUES[0], "7": HUES[1]}
     assert [line.get_ydata()[0] for line in axes.lines[-2:]] == pytest.approx([3 / 11, 7 / 11])  # in front
     fig = plot.raster({"x": SPIKES}, readout=("output", lines[:, :3]), separate=True, names=["a", "b", "c"])
-    assert [[text.get_text() for text in axes.texts] for axes in fig.axes[1:]] == [["a"], ["b"], ["c"]]
+    assert [axes.get_ylabel() for axes in fig.axes[1:]] == ["a", "b", "c"]
     assert [axes.get_title("left") for axes in fig.axes[1:]] == ["output", "", ""]
 
 

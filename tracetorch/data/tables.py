@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +75,7 @@ def read_table(
     others |= {targets[0]: goal} if len(goals) == 1 else {}
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
     names = [f"line {row + 2}" for row in range(len(values))]
-    lines = Samples(values, len(chosen), goal, others, names, str(path))
+    lines = Samples(values, len(chosen), goal, others, names, str(path), target_names=tuple(targets))
     return _by_sample(lines, sample, time) if is_steps else lines
 
 
@@ -112,7 +113,8 @@ def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
     gaps = np.concatenate([np.diff(when[part].astype(float)) for part in parts]) if when is not None else np.zeros(0)
     dt = float(np.median(gaps)) if time in ("time", "t", "seconds") and len(gaps) else None
     titles = [Path(path).name if sample is None else f"{sample}={name}" for name in names]
-    return Samples([values[part] for part in parts], values.shape[1], goals, fields, titles, path, dt)
+    inputs = [values[part] for part in parts]
+    return replace(lines, inputs=inputs, target=goals, fields=fields, names=titles, dt=dt)
 
 
 def _load(path: Path) -> Any:

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.labels import legend, name_right, remark, round_ticks
+from tracetorch.plot.labels import drawable, legend, name_right, remark, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
@@ -76,7 +76,10 @@ def raster(
     clock = Clock.of(lengths[0], dt)
     of_input = {"input": frequencies}
     drawn = {name: _Layer.of(name, values, neurons, of_input.get(name)) for name, values in values_of.items()}
+    if separate and lines is not None:
+        names = value_names(names, lines.shape[1])
     outputs = [] if lines is None else _outputs(lines, names, None if separate else marked)
+    outputs = [output._replace(hue=HUES[0]) for output in outputs] if separate else outputs
     groups = [[output] for output in outputs[:_MAX_SEPARATE]] if separate else [outputs] if outputs else []
     heights = [layer.height for layer in drawn.values()] + [0.7] * len(groups)
     shaded = _place_marks(marks or {}, clock)
@@ -86,7 +89,7 @@ def raster(
         for axes, layer in zip(panels, drawn.values(), strict=False):
             _draw_layer(axes, layer, clock, dt)
         for axes, group in zip(panels[len(drawn) :], groups, strict=True):
-            _draw_readout(axes, group, clock)
+            _draw_readout(axes, group, clock, separate=separate)
         if readout is not None:
             _title(panels[len(drawn)], readout[0])
         _shade(list(panels), shaded, clock)
@@ -265,6 +268,16 @@ def time_axis(axes: Axes, clock: Clock) -> None:
     axes.xaxis.set_major_locator(round_ticks(6, integer=clock.label == "time (steps)", min_n_ticks=1))
 
 
+def value_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
+    """The names of predicted values; without names, their numbers."""
+    return names or (["output"] if count == 1 else [f"output {at}" for at in range(count)])
+
+
+def label_value(axes: Axes, name: str) -> None:
+    """Write the name of a predicted value next to its axis."""
+    axes.set_ylabel(textwrap.fill(drawable(name), 14), parse_math=False)
+
+
 class _Mark(NamedTuple):
     """An epoch inside the panel, and the position of its name."""
 
@@ -387,7 +400,8 @@ class _Layer(NamedTuple):
 
 def _title(axes: Axes, text: str) -> None:
     root = axes.get_figure(root=True)
-    axes.set_title(textwrap.fill(text, round(17 * (root.get_figwidth() if root else SINGLE))), fontsize=small())
+    lines = textwrap.fill(drawable(text), round(17 * (root.get_figwidth() if root else SINGLE)))
+    axes.set_title(lines, fontsize=small(), parse_math=False)
 
 
 def _rate(mean: float, dt: float | None) -> str:
@@ -431,13 +445,16 @@ def _outputs(lines: Array, names: Sequence[str] | None, marked: Sequence[int] | 
     return [_Output(names[at] if names else str(at), lines[:, at], hues.get(at)) for at in range(count)]
 
 
-def _draw_readout(axes: Axes, outputs: Sequence[_Output], clock: Clock) -> None:
-    """Draw a line for each output, the coloured ones in front and named at their ends."""
+def _draw_readout(axes: Axes, outputs: Sequence[_Output], clock: Clock, *, separate: bool) -> None:
+    """Draw a line for each output, the coloured ones in front and named at their ends; a separate one by the axis."""
     for output in sorted(outputs, key=lambda output: (output.hue is not None, output.values[-1])):
         color, width = (output.hue, 1.0) if output.hue else (tint(COLORS["grey"], 0.7), 0.6)
         axes.plot(clock.centres, output.values, color=color, linewidth=width)
-    axes.set_ylabel("output")
     axes.yaxis.set_major_locator(round_ticks(3))
+    if separate:
+        label_value(axes, outputs[0].name)
+        return
+    axes.set_ylabel("output")
     low, high = axes.get_ylim()
     named = sorted((output for output in outputs if output.hue), key=lambda output: -output.values[-1])
     gap = min(_LABEL_HEIGHT, 1 / max(1, len(named) - 1)) * (high - low)

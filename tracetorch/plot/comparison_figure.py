@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks, shortened
+from tracetorch.plot.labels import count_axis, drawable, label_level, legend, remark, round_ticks, shortened
 from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, small, tint
 
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
@@ -200,12 +199,6 @@ def _mark_of(at: int, *, connected: bool) -> dict[str, Any]:
 
 def _one_line(name: str) -> str:
     return " ".join(drawable(name).split())
-
-
-def drawable(text: str) -> str:
-    """Replace each character that the font lacks by a question mark; matplotlib would warn of each."""
-    known = get_font(findfont("DejaVu Sans")).get_charmap()
-    return "".join(letter if ord(letter) in known else "?" for letter in text)
 
 
 def _write(fig: Figure, notes: Sequence[str]) -> None:

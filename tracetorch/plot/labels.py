@@ -12,6 +12,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from tracetorch.plot.style import COLORS, small
@@ -77,6 +78,12 @@ def _joined(parts: Sequence[str]) -> str:
     return ", ".join(part for at, part in enumerate(shown) if part != "…" or at == 0 or shown[at - 1] != "…")
 
 
+def drawable(text: str) -> str:
+    """Replace each character that the font lacks by a question mark; matplotlib would warn of each."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if ord(letter) in known or letter == "\n" else "?" for letter in text)
+
+
 def label_level(axes: Axes, level: float, label: str) -> None:
     """Draw a dashed horizontal line, with its label outside the axes at its right end."""
     axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2.5)
@@ -86,8 +93,8 @@ def label_level(axes: Axes, level: float, label: str) -> None:
 def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black") -> None:
     """Write a name outside the axes at the right end of a line. Args: gap: distance from the axes, in points."""
     axes.annotate(
-        name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",
-        fontsize=small(), color=color, annotation_clip=False,
+        drawable(name), (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points",
+        va="center", fontsize=small(), color=color, annotation_clip=False, parse_math=False,
     )  # fmt: skip
 
 

@@ -145,7 +145,8 @@ class SampledTask(Task):
             raise ValueError(f"task.noise={noise:g} does not go with task.encoding=events; give 0")
         self.population = population
         self.input_size = samples.channels * (2 if self.encoding == "delta" else population)
-        self.output_size, self.output_names = self.target.size, self.target.classes or None
+        self.output_size = self.target.size
+        self.output_names = self.target.classes or _value_names(samples, self.target)
         if samples.frequencies is not None and self.input_size == samples.channels:
             self.input_frequencies = samples.frequencies.tolist()
         self._split(test, validation)
@@ -419,7 +420,7 @@ class SampledTask(Task):
         if "prediction_0" in trials:
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             pairs = [(trials[f"target_{at}"], trials[f"prediction_{at}"]) for at in few]
-            return {"prediction": plot.prediction(pairs)}
+            return {"prediction": plot.prediction(pairs, self.output_names)}
         return {}
 
     def input_image(self) -> tuple[int, int] | None:
@@ -525,6 +526,14 @@ class SampledTask(Task):
                         f"{source}: the class {missing[0]} occurs in the {name} samples, and in none of the "
                         f"{len(self.splits['train']):,} training samples"
                     )
+
+
+def _value_names(samples: Samples, target: Target) -> tuple[str, ...] | None:
+    """Return a name for each value of a target; None if they are unknown."""
+    names = samples.target_names
+    if len(names) == 1 and target.size > 1:
+        return tuple(f"{names[0]} {at}" for at in range(target.size))
+    return names if len(names) == target.size else None
 
 
 def _encoding(samples: Samples, encoding: str) -> str:
