@@ -32,7 +32,7 @@ def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | No
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
     size = SINGLE if columns == 1 else DOUBLE
-    with figure(size, rows * (size / columns - 0.3)) as fig:
+    with figure(size, rows * (size / columns - 0.1)) as fig:
         grid = fig.subplots(rows, columns, squeeze=False).flat
         for at, (axes, (target, found)) in enumerate(zip(grid, shown, strict=False)):
             low, high = min(target.min(), found.min()), max(target.max(), found.max())
@@ -44,7 +44,7 @@ def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | No
             spread = ((target - target.mean()) ** 2).sum()
             share = 1 - ((found - target) ** 2).sum() / spread if spread else np.nan
             name = f"{value_names(names, len(shown))[at]}: " if names or len(shown) > 1 else ""
-            share_text = f"{share:.3f}"
+            share_text = f"{share:.3f}".replace("-", "\N{MINUS SIGN}")
             axes.set(xlim=ends, ylim=ends, xlabel="target", ylabel="prediction", aspect="equal")
             title = f"{drawable(name)}R² = {share_text} (n = {len(target):,})"
             axes.set_title(title, parse_math=False)
