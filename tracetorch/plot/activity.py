@@ -229,7 +229,8 @@ def episode(
         fig.align_ylabels(panels)
         time_axis(panels[-1], clock)
         extent = "a whole episode" if whole else "the beginning of an episode"
-        panels[-1].set_xlabel(f"{clock.label}: {extent}, {num_decisions} actions of {steps_per_decision} steps each")
+        label = f"{clock.label}: {extent}, {num_decisions} actions of {steps_per_decision} steps each"
+        panels[-1].set_xlabel(textwrap.fill(label, round(13 * fig.get_figwidth())))
         labels = names or [f"action {at}" for at in range(len(hues))]
         if len(hues) <= _MAX_LEGEND_ACTIONS:
             legend(fig, [Patch(color=hue, label=name) for hue, name in zip(hues, labels, strict=True)])

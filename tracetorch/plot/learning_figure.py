@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks
 from tracetorch.plot.smoothing import default_width, fits, smoothed
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, is_narrow, tint
 
 Points = tuple[Sequence[int], Sequence[float]]
 
@@ -179,8 +179,8 @@ def gradient(records: Records) -> Figure:
         keys = 'keys such as "layers.0.connection.weight.cosine"'
         raise ValueError(f'gradient needs records with the split "gradient" and {keys}')
     layers = list(dict.fromkeys(_layer_and_kind(name)[0] for name in names))
-    with figure(DOUBLE, 2.6) as fig:
-        left, right = fig.subplots(1, 2)
+    with figure(DOUBLE, 4.6 if is_narrow() else 2.6) as fig:
+        left, right = fig.subplots(*(2, 1) if is_narrow() else (1, 2))
         handles, cosines, ratios = [], [0.0, 1.0], [0.5, 2.0]
         for name in names:
             layer, kind = _layer_and_kind(name)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tracetorch.plot.activity import Clock, label_value, time_axis, value_names
 from tracetorch.plot.as_arrays import as_array, as_trials
 from tracetorch.plot.labels import drawable, legend, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, is_narrow, tint
 
 _MOST_PANELS = 4
 _MOST_POINTS = 2000
@@ -29,7 +29,7 @@ def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | No
     if not pairs:
         raise ValueError("prediction needs at least one output, got none")
     shown = [as_trials(target=target, prediction=found) for target, found in pairs[:_MOST_PANELS]]
-    columns = min(2, len(shown))
+    columns = 1 if is_narrow() else min(2, len(shown))
     rows = -(-len(shown) // columns)
     size = SINGLE if columns == 1 else DOUBLE
     with figure(size, rows * (size / columns - 0.1)) as fig:
