@@ -16,10 +16,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from matplotlib.transforms import ScaledTranslation
 
 from tracetorch.plot.labels import count_axis, drawable, label_level, legend, remark, round_ticks, shortened
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, small, tint
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, look_of_line, small, tint
 
-_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKERS = "osD^v<>pX"
 _NAME_LETTERS, _NAME_LINES = 30, 3  # letters in a line, and lines, of a name next to the right panel of `comparison`
 _LINE_INCHES, _GAP_INCHES, _MIN_INCHES = 0.115, 0.07, 1.75  # heights: a line, the gap below a name, all names
@@ -186,9 +184,8 @@ def scatter(
 
 def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
     """Colour, marker and line of the group with this number."""
-    cycle, hue = divmod(at, len(_HUES))
-    dashes = _DASHES[cycle % len(_DASHES)] if connected else "none"
-    return {"color": _HUES[hue], "marker": _MARKERS[(hue + cycle) % len(_MARKERS)], "linestyle": dashes}
+    look = look_of_line(at) | {"marker": _MARKERS[at % len(_MARKERS)]}
+    return look if connected else look | {"linestyle": "none"}
 
 
 def _mark_of(at: int, *, connected: bool) -> dict[str, Any]:

@@ -53,6 +53,9 @@ COLORS = {
 }
 """The palette of Okabe and Ito (2008), and a grey for secondary elements."""
 
+_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
+
 STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # the first comes with matplotlib: a figure is the same everywhere
     "font.size": 8,
@@ -295,6 +298,12 @@ def _add_title(fig: Figure, title: str) -> None:
         fig.legends[0].set_alignment("left")
     else:
         fig.suptitle(title, x=0.01, ha="left", fontsize=matplotlib.rcParams["font.size"])
+
+
+def look_of_line(number: int) -> dict[str, Any]:
+    """Colour and dashes of a line; 40 numbers look different."""
+    cycle, hue = divmod(number, len(_HUES))
+    return {"color": _HUES[hue], "linestyle": _DASHES[cycle % len(_DASHES)]}
 
 
 def tint(color: str, strength: float) -> tuple[float, float, float]:
