@@ -330,3 +330,5 @@ def test_accuracy_map_means_each_cell_on_one_scale() -> None:
     fig = plot.accuracy_map(many > 0.5, many, many.flip(0))
     assert fig.axes[0].images[0].get_array().shape == (6, 6)
     assert fig.axes[0].get_yticklabels()[0].get_text() == f"0.00–{many.sort().values[99]:.2f}"
+    fig = plot.accuracy_map(many > 0, many, torch.arange(600) // 20 / 10 + 0.2)  # ends with one decimal
+    assert fig.axes[0].get_xticklabels()[0].get_text() == "0.2–0.6"

@@ -41,6 +41,13 @@ def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lowe
     fig.legend(handles=by_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
 
 
+def value_axis(axis: Axis, most: int) -> None:
+    """Place ticks at round numbers, with as many decimals each, and with commas from 1,000 on."""
+    axis.set_major_locator(round_ticks(most))
+    if max(map(abs, axis.get_view_interval())) >= 1000:
+        axis.set_major_formatter("{x:,g}")
+
+
 def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
     """Names that fit, as far as they stay distinct: "rule=trace, …, seed=1".
 

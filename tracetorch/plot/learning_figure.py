@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks
+from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks, value_axis
 from tracetorch.plot.smoothing import default_width, fits, smoothed
 from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, is_narrow, tint
 
@@ -157,8 +157,7 @@ def returns(records: Records) -> Figure:
         axes.set(xlim=(0, max(episodes)), ylabel="return (mean over episodes)")
         axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions per environment")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(round_ticks(5))
-            axis.set_major_formatter("{x:,g}")
+            value_axis(axis, 5)
         legend(fig, handles)
     return fig
 
