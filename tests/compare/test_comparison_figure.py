@@ -78,6 +78,8 @@ def test_curves_of_the_metric_or_of_the_default_one_are_drawn(tmp_path):
     ):
         run_folder(tmp_path / metric / "a", lines=[row for row in records(0.9) if row["split"] in splits])
         assert label in texts(draw_comparison(compare([tmp_path / metric], metric=metric)))
+    in_seconds = draw_comparison(compare([tmp_path / "loss"], metric="wall_seconds"))
+    assert "wall time (s, final)" in texts(in_seconds)
 
 
 @pytest.mark.parametrize("groups", [9, MOST_DRAWN, MOST_DRAWN + 3])
