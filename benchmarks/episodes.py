@@ -2,8 +2,9 @@
 
 python benchmarks/episodes.py docs/figures/cartpole.png "a title=outputs/one" "another title=outputs/other"
 
-Each folder is a panel. Each folder in it is a colour, and each run below that folder is a line. The legend shows the
-folder's name, with a space for _ and a comma for __: three-factor__all_layers is "three-factor, all layers".
+Each folder is a panel. Each folder in it has a colour (more than eight: dashes too), and each run below that folder is
+a line. The legend shows the folder's name, with a space for _ and a comma for __: three-factor__all_layers is
+"three-factor, all layers".
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from omegaconf import OmegaConf
 from common import plain_errors
 from tracetorch.files import write_whole
 from tracetorch.plot.labels import legend
-from tracetorch.plot.style import COLORS, DOUBLE, figure, save
+from tracetorch.plot.style import DOUBLE, figure, look_of_line, save
 from tracetorch.renamed import current
 from tracetorch.runs.records import read_jsonl
 
@@ -78,11 +79,11 @@ def curve(records: Sequence[dict[str, Any]], num_envs: int) -> Curve:
 def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
     """A panel for each title, a colour for each name, a line for each curve; episodes on a logarithmic axis."""
     names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
-    colors = dict(zip(names, COLORS.values(), strict=False))
+    looks = {name: look_of_line(at) for at, name in enumerate(names)}
     with figure(DOUBLE, 2.5) as fig:
         panel_axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, groups) in zip(panel_axes, panels.items(), strict=True):
-            _lines(axes, groups, colors)
+            _lines(axes, groups, looks)
             axes.set_title(title)
             axes.set_xlabel("episodes")
             axes.set_xscale("log")
@@ -93,15 +94,15 @@ def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
         panel_axes[0].set_ylim(bottom=0)
         legend(
             fig,
-            [Line2D([], [], color=colors[name], label=name.replace("__", ", ").replace("_", " ")) for name in names],
+            [Line2D([], [], **looks[name], label=name.replace("__", ", ").replace("_", " ")) for name in names],
         )
     return fig
 
 
-def _lines(axes: Axes, groups: dict[str, list[Curve]], colors: dict[str, str]) -> None:
+def _lines(axes: Axes, groups: dict[str, list[Curve]], looks: dict[str, dict[str, Any]]) -> None:
     for name, curves in groups.items():
         for ended, lengths in curves:
-            axes.plot(ended, lengths, color=colors[name], linewidth=0.8)
+            axes.plot(ended, lengths, **looks[name], linewidth=0.8)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,8 @@ def test_an_episode_curve_is_actions_per_episode_and_drawn_from_the_folders_of_r
     found = episodes.gather(Path("outputs/one"))
     assert {name: len(curves) for name, curves in found.items()} == {"trace_rule": 2, "three-factor__all_layers": 1}
     (legend,) = episodes.draw({"one": found}).legends
+    (many,) = episodes.draw({"many": {str(at): [([1, 2], [3.0, 4.0])] for at in range(12)}}).legends
+    assert len({(line.get_color(), line.get_linestyle()) for line in many.get_lines()}) == 12
     assert {text.get_text() for text in legend.get_texts()} == {"trace rule", "three-factor, all layers"}
     assert start(monkeypatch, "episodes.py", "figures/curves.png", "one=outputs/one", "again=outputs/one") == 0
     assert Path("figures/curves.png").read_bytes().startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ from tests.run_folders import records, run_folder, sweep
 from tracetorch.compare.comparison import compare
 from tracetorch.compare.output import MOST_DRAWN, course, draw_comparison, drawn
 from tracetorch.plot import Entry, comparison
+from tracetorch.plot.labels import shortened
 
 T2 = 0.95 / np.sqrt(2 * 0.975 * 0.025)  # Student's t with two degrees of freedom at .975
 NAN = float("nan")
@@ -77,6 +78,8 @@ def test_curves_of_the_metric_or_of_the_default_one_are_drawn(tmp_path):
     ):
         run_folder(tmp_path / metric / "a", lines=[row for row in records(0.9) if row["split"] in splits])
         assert label in texts(draw_comparison(compare([tmp_path / metric], metric=metric)))
+    in_seconds = draw_comparison(compare([tmp_path / "loss"], metric="wall_seconds"))
+    assert "wall time (s, final)" in texts(in_seconds)
 
 
 @pytest.mark.parametrize("groups", [9, MOST_DRAWN, MOST_DRAWN + 3])
@@ -109,6 +112,18 @@ def test_the_names_of_rows_do_not_overlap():
     assert all(box.x1 <= figure.bbox.x1 for box in boxes)
     assert all("(n=1)" in label.get_text() for label in figure.axes[1].get_yticklabels())
     assert any("…" in text for text in texts(figure))
+    same = [
+        "task=a_long_name, rule=three_factor, delay=1, trials=200",
+        "task=b, rule=three_factor, delay=1, trials=400",
+    ]
+    alike = [f"task=a_long_name, decay=0.9{at}, momentum=0.95, trials=2000" for at in range(3)]
+    for names, shown in (
+        (same, ["task=a_long_name, trials=200", "task=b, trials=400"]),
+        (alike, ["decay=0.90", "decay=0.91", "decay=0.92"]),
+        ([*alike, "task=b"], ["…, decay=0.90, …", "…, decay=0.91, …"]),
+        (["x" * 99 + "y" + "x" * 99, "x" * 199], ["x" * 99 + "y" + "x" * 99, "x" * 199]),
+    ):
+        assert shortened(names, lambda name: len(name) <= 30)[: len(shown)] == shown
 
 
 def test_any_names_and_values_can_be_drawn_and_no_groups_are_refused():

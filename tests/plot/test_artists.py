@@ -46,6 +46,11 @@ def test_values_that_are_not_spikes_are_lines_or_an_image() -> None:
     assert few.get_ylabel() == "value" and many.get_ylabel() == "neuron"
     title = plot.raster({"input": currents}, neurons=5).axes[0].get_title("left")
     assert title.startswith("input (5 of 12 channels)")
+    axes = plot.raster({"input": currents}, frequencies=[50.0 * at for at in range(1, 13)]).axes[0]
+    assert axes.get_ylabel() == "frequency (Hz)" and axes.get_ylim() == (-0.5, 11.5)  # low frequencies below
+    assert [(tick.get_text(), y) for tick, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)] == [
+        ("100", 1), ("300", 5),
+    ]  # fmt: skip
 
 
 def test_marks_are_cut_at_the_end_of_the_panel_and_their_names_do_not_overlap() -> None:
@@ -85,7 +90,7 @@ def test_of_many_outputs_the_marked_ones_have_colours_and_names_and_separate_one
     assert {text.get_text(): text.get_color() for text in axes.texts} == {"3": HUES[0], "7": HUES[1]}
     assert [line.get_ydata()[0] for line in axes.lines[-2:]] == pytest.approx([3 / 11, 7 / 11])  # in front
     fig = plot.raster({"x": SPIKES}, readout=("output", lines[:, :3]), separate=True, names=["a", "b", "c"])
-    assert [[text.get_text() for text in axes.texts] for axes in fig.axes[1:]] == [["a"], ["b"], ["c"]]
+    assert [axes.get_ylabel() for axes in fig.axes[1:]] == ["a", "b", "c"]
     assert [axes.get_title("left") for axes in fig.axes[1:]] == ["output", "", ""]
 
 
@@ -325,3 +330,5 @@ def test_accuracy_map_means_each_cell_on_one_scale() -> None:
     fig = plot.accuracy_map(many > 0.5, many, many.flip(0))
     assert fig.axes[0].images[0].get_array().shape == (6, 6)
     assert fig.axes[0].get_yticklabels()[0].get_text() == f"0.00–{many.sort().values[99]:.2f}"
+    fig = plot.accuracy_map(many > 0, many, torch.arange(600) // 20 / 10 + 0.2)  # ends with one decimal
+    assert fig.axes[0].get_xticklabels()[0].get_text() == "0.2–0.6"

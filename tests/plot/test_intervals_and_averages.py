@@ -89,7 +89,7 @@ def test_a_centred_average_is_the_weighted_line_at_each_point() -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "count", "width"), [(299, 300, 10), (780, 40, 50), (1e5, 10_001, 5000), (190, 20, 20), (0, 1, 1)]
+    ("span", "count", "width"), [(299, 300, 10), (780, 40, 50), (1e5, 10_001, 5000), (190, 20, 20), (180, 19, math.inf)]
 )
 def test_the_width_of_an_average_is_a_round_share_of_the_curve_and_at_least_a_gap(span, count, width) -> None:
-    assert default_width(span, count) == width
+    assert default_width(span, count) == width and default_width(0, 1) == 1

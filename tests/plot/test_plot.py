@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -131,6 +132,26 @@ def test_every_figure_is_labelled_readable_and_repeats_byte_for_byte(name, tmp_p
     assert [one.read_bytes() for one in first] == [one.read_bytes() for one in again]
     assert b"<dc:date>" not in first[1].read_bytes() and first[0].read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 3, "a file is left over"
+
+
+def test_in_one_column_no_text_is_cut_and_no_ticks_touch() -> None:
+    makers = EVERY | MORE | {"prediction": lambda: plot.prediction([(EVIDENCE, -EVIDENCE)] * 2)}
+    for name in ("distributions", "accuracy_map", "prediction"):
+        with plot.look(width=3.4):
+            fig = makers[name]()
+        fig.draw_without_rendering()
+        unseen = set()
+        for axis in (axis for axes in fig.axes for axis in (axes.xaxis, axes.yaxis)):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [(tick.label1, low <= tick.get_loc() <= high) for tick in axis.get_major_ticks()]
+            unseen |= {label for label, is_inside in ticks if not (is_inside and axis.axes.axison)}
+            for label, other in pairwise(label for label, _ in ticks if label not in unseen and label.get_visible()):
+                touches = label.get_window_extent().overlaps(other.get_window_extent())
+                assert label.get_rotation() or not touches, (name, label.get_text(), other.get_text())
+        for text in fig.findobj(Text):
+            if text.get_visible() and text.get_text() and text not in unseen:
+                corners = text.get_window_extent().corners()
+                assert fig.bbox.padded(1).count_contains(corners) == 4, (name, text.get_text())
 
 
 def test_a_failing_save_leaves_the_old_files(tmp_path, monkeypatch) -> None:

@@ -1,5 +1,7 @@
 """The figures of a run: which are drawn, and how much of a long trial or episode they show."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -75,7 +77,8 @@ def test_the_readout_names_the_answer_over_its_window_not_that_of_the_last_step(
 def test_the_readout_of_values_is_in_the_units_of_the_data(tmp_path, monkeypatch):
     inputs = np.random.default_rng(0).normal(size=(20, 6, 2)).astype(np.float32)
     target = 300 + np.stack([inputs.mean((1, 2)), 100 * inputs[:, 0, 0]], axis=1)
-    task = SampledTask(Samples(list(inputs), 2, list(target), {}, [str(at) for at in range(20)], "data"))
+    samples = Samples(list(inputs), 2, list(target), {}, [str(at) for at in range(20)], "data", target_names=("a", "b"))
+    task = SampledTask(samples)
     net = nn.Sequential(nn.LIF(2, 8), nn.LI(8, 2))
     panels = drawn(monkeypatch, tmp_path, [], net, task, None)["raster"].axes[-2:]
     lines = task.in_units(watch(net, task.example()[0].xs.dense()).output[:, 0])
@@ -83,3 +86,5 @@ def test_the_readout_of_values_is_in_the_units_of_the_data(tmp_path, monkeypatch
         (line,) = axes.lines
         np.testing.assert_allclose(line.get_ydata(), lines[:, at], rtol=1e-6)
         assert line.get_ydata().mean() > 200
+        assert axes.get_ylabel() == "ab"[at]
+    assert SampledTask(replace(samples, target_names=("y",))).output_names == ("y 0", "y 1")

@@ -18,7 +18,7 @@ from tracetorch.compare import tables
 from tracetorch.compare.comparison import Comparison
 from tracetorch.compare.groups import Group
 from tracetorch.compare.statistics import half_width
-from tracetorch.compare.text import interval_note, plain, plain_words
+from tracetorch.compare.text import interval_note, label_of, plain, plain_words, unit_of
 from tracetorch.compare.values import Points
 from tracetorch.files import write_whole
 from tracetorch.runs.folder import lower_is_better
@@ -105,9 +105,8 @@ def page(comparison: Comparison, svg: str, command: str) -> str:
 def draw_comparison(comparison: Comparison) -> Figure:
     """Learning curves with intervals, and the final values of each group."""
     metric, split = comparison.curve_key
-    entries = [_entry(group, comparison.curve_key) for group in drawn(comparison)]
-    of_curves = f"{plain_words(metric)} ({_SPLIT_NAMES[split]})"
-    of_values = f"{plain_words(comparison.metric)} (final)"
+    entries = [_entry(group, comparison) for group in drawn(comparison)]
+    of_curves, of_values = _label(metric, _SPLIT_NAMES[split]), _label(comparison.metric, "final")
     return plot.comparison(entries, of_curves=of_curves, of_values=of_values, note=_note(comparison, entries))
 
 
@@ -118,10 +117,18 @@ def drawn(comparison: Comparison) -> list[Group]:
     return [group for group in comparison.groups if group in ranked[:MOST_DRAWN]]
 
 
-def _entry(group: Group, curve_key: tuple[str, str]) -> plot.Entry:
-    curve = course([run.curves.get(curve_key, []) for run in group.runs])
-    values = [run.value for run in group.runs]
-    return plot.Entry(f"{group.letter} {group.label}", values, group.statistics.mean, group.statistics.bar, curve)
+def _label(name: str, part: str) -> str:
+    """The label of an axis: "accuracy (final)", or with a unit, "training memory (MiB, final)"."""
+    label = label_of(name)
+    return f"{label[:-1]}, {part})" if label.endswith(")") else f"{label} ({part})"
+
+
+def _entry(group: Group, comparison: Comparison) -> plot.Entry:
+    key, found, unit = comparison.curve_key, group.statistics, unit_of(comparison.metric)
+    curve = course([run.curves.get(key, []) for run in group.runs], unit_of(key[0]))
+    values = [run.value / unit for run in group.runs]
+    bar = None if found.bar is None else (found.bar[0] / unit, found.bar[1] / unit)
+    return plot.Entry(group.label, values, found.mean / unit, bar, curve, group.letter)
 
 
 def _note(comparison: Comparison, entries: Sequence[plot.Entry]) -> str:
@@ -140,10 +147,11 @@ def _note(comparison: Comparison, entries: Sequence[plot.Entry]) -> str:
     return "".join(f"{note}. " for note in notes)
 
 
-def course(curves: Sequence[Points]) -> plot.Curve | None:
+def course(curves: Sequence[Points], unit: float = 1.0) -> plot.Curve | None:
     """The mean of curves over the runs that have a value, and its band: a 95 % interval or, for two runs, the range.
 
     A run is interpolated between its records and does not count outside them. The band is drawn where all runs count.
+    Values are divided by the unit.
     """
     by_update = [dict(curve) for curve in curves if curve]  # an update that was recorded twice counts once
     if not by_update:
@@ -155,7 +163,7 @@ def course(curves: Sequence[Points]) -> plot.Curve | None:
     for curve in by_update:
         at = sorted(curve)
         rows.append(np.interp(x, at, [curve[update] for update in at], left=np.nan, right=np.nan))
-    values = np.array(rows)
+    values = np.array(rows) / unit
     count = np.isfinite(values).sum(axis=0)
     x, values, count = x[count > 0], values[:, count > 0], count[count > 0]
     whole = count == len(by_update)

@@ -6,7 +6,6 @@ value. If the quantity was measured, for example memory, a point is the mean of 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from tracetorch.compare.groups import UnknownNameError, differing, is_setting, l
 from tracetorch.compare.output import write_together
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.tables import Table, in_numbers, in_text, without_nan
-from tracetorch.compare.text import MISSING, interval_note, number, plain, plain_words
+from tracetorch.compare.text import MISSING, interval_note, label_of, number, plain, plain_words, unit_of
 from tracetorch.compare.values import MeasuredRun, as_number, known_metrics, last_of
 from tracetorch.files import write_whole
 from tracetorch.runs.folder import lower_is_better
@@ -30,9 +29,6 @@ if TYPE_CHECKING:  # `plot` loads matplotlib and torch when it draws, which take
 
 MOST_DRAWN = 32
 """Largest number of lines in a figure. If there are more, the best are drawn."""
-
-_KEYS_IN_SECONDS = ("task.delay", "task.duration", "task.cue", "task.dt", "task.interval", "task.recall")
-"""Config keys in seconds whose names do not contain the unit."""
 
 
 class NoNumberError(ValueError):
@@ -202,7 +198,7 @@ def write_scatter(scatter: Scatter, folder: str | Path) -> list[Path]:
 
 def draw_scatter(scatter: Scatter) -> Figure:
     """The points of a scatter with intervals, a panel for each experiment."""
-    x_unit, y_unit = _unit(scatter.key), _unit(scatter.metric)
+    x_unit, y_unit = unit_of(scatter.key), unit_of(scatter.metric)
 
     def mark(point: Point) -> plot.Mark:
         runs = [(entry.x / x_unit, entry.run.value / y_unit) for entry in point.runs]
@@ -231,8 +227,8 @@ def draw_scatter(scatter: Scatter) -> Figure:
         notes.append(f"Only the best {len(best)} groups are drawn")
     return plot.scatter(
         panels,
-        of_x=_words(scatter.key),
-        of_y=_words(scatter.metric),
+        of_x=label_of(scatter.key),
+        of_y=label_of(scatter.metric),
         connected=scatter.is_set,
         share=max(point.y.most for point in scatter.points) <= 1 and not lower_is_better(scatter.metric),
         note="".join(f"{note}. " for note in notes),
@@ -241,13 +237,13 @@ def draw_scatter(scatter: Scatter) -> Figure:
 
 def table(scatter: Scatter) -> Table:
     """The points of a scatter as a table of text. A measured x is rounded, and in its unit."""
-    of_x, of_y = plain(_words(scatter.key)), plain(_words(scatter.metric))
+    of_x, of_y = plain(label_of(scatter.key)), plain(label_of(scatter.metric))
     has_experiments = len(scatter.chances) > 1
     table_rows = []
     for point in scatter.points:
-        x = f"{point.x.mean:g}" if scatter.is_set else number(point.x.mean / _unit(scatter.key))
+        x = f"{point.x.mean:g}" if scatter.is_set else number(point.x.mean / unit_of(scatter.key))
         names = [point.experiment, point.line] if has_experiments else [point.line]
-        table_rows.append([*names, x, *in_text(point.y, _unit(scatter.metric))])
+        table_rows.append([*names, x, *in_text(point.y, unit_of(scatter.metric))])
     note = "n: runs. ±: 95 % interval of the mean, by Student's t; a single run has none."
     note += "" if scatter.is_set else f" Each row: runs that differ only in the seed; {of_x}: their mean."
     head = [*(["experiment"] if has_experiments else []), "group", of_x, "n", f"{of_y}, mean", "min to max"]
@@ -269,18 +265,3 @@ def _bar(values: Summary, unit: float) -> tuple[float, float] | None:
     if values.bar is None or values.least == values.most:
         return None
     return values.bar[0] / unit, values.bar[1] / unit
-
-
-def _unit(name: str) -> float:
-    """The divisor of recorded values that gives the shown values."""
-    return 2.0**20 if name.endswith("_bytes") else 1.0
-
-
-def _words(name: str) -> str:
-    """A name in words, with its unit if the name does not contain it."""
-    if name.endswith("_bytes"):
-        return f"{plain_words(name.removesuffix('_bytes'))} (MiB)"
-    if match := re.fullmatch(r"(decay|time_constant)_(\d+)", name):
-        quantity, layer = match.groups()
-        return f"{plain_words(quantity)}, layer {layer}" + (" (s)" if quantity == "time_constant" else "")
-    return plain_words(name) + (" (s)" if name in _KEYS_IN_SECONDS else "")

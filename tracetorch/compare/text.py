@@ -11,6 +11,9 @@ from tracetorch.printable import printable as plain
 
 MISSING = "–"
 
+_KEYS_IN_SECONDS = ("task.delay", "task.duration", "task.cue", "task.dt", "task.interval", "task.recall")
+"""Config keys in seconds whose names do not contain the unit."""
+
 
 def setting(value: Any) -> str:
     """A value of a config, as a user types it."""
@@ -81,3 +84,20 @@ def _in_order(word: str) -> tuple[int, float, str]:
     except ValueError:
         value = math.nan
     return (1, 0.0, word) if math.isnan(value) else (0, value, word)
+
+
+def unit_of(name: str) -> float:
+    """The divisor of recorded values that gives the shown values."""
+    return 2.0**20 if name.endswith("_bytes") else 1.0
+
+
+def label_of(name: str) -> str:
+    """A name in words, with its unit if the name does not contain it."""
+    if name.endswith("_bytes"):
+        return f"{plain_words(name.removesuffix('_bytes'))} (MiB)"
+    if name.endswith("_seconds") and "." not in name:
+        return f"{plain_words(name.removesuffix('_seconds'))} time (s)"
+    if match := re.fullmatch(r"(decay|time_constant)_(\d+)", name):
+        quantity, layer = match.groups()
+        return f"{plain_words(quantity)}, layer {layer}" + (" (s)" if quantity == "time_constant" else "")
+    return plain_words(name) + (" (s)" if name in _KEYS_IN_SECONDS else "")

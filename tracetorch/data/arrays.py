@@ -83,7 +83,8 @@ def _samples(path: Path, name: str, target_name: str, found: dict[str, Array]) -
         raise ValueError(f"{path}: {name} holds {len(parts):,} samples, and {target_name} has the shape {target.shape}")
     fields = {key: each for key, each in found.items() if key not in (name, LENGTHS) and each.shape == (len(parts),)}
     titles = [f"sample {row}" for row in range(len(parts))]
-    return Samples(parts, values.shape[-1], list(targets), fields, titles, str(path))
+    named = (target_name.removesuffix(".npy"),)
+    return Samples(parts, values.shape[-1], list(targets), fields, titles, str(path), target_names=named)
 
 
 def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:

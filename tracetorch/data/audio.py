@@ -42,7 +42,7 @@ def mel_filters(bands: int, rate: float, bins: int, low: float) -> np.ndarray:
 
     Args: rate: samples a second. bins: number of frequencies, from 0 to rate/2. low: frequency where bands begin, Hz.
     """
-    edges = _hertz(np.linspace(_mel(low), _mel(rate / 2), bands + 2))
+    edges = band_edges("mel", bands, rate, low)
     frequency = np.linspace(0, rate / 2, bins)
     rising = (frequency - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - frequency) / (edges[2:] - edges[1:-1])[:, None]
@@ -58,8 +58,7 @@ def gammatone_filters(bands: int, rate: float, bins: int, low: float) -> np.ndar
 
     Args: as of `mel_filters`.
     """
-    first, last = 21.4 * np.log10(1 + 0.00437 * np.array([low, rate / 2]))
-    centres = (10 ** (np.linspace(first, last, bands + 2)[1:-1] / 21.4) - 1) / 0.00437
+    centres = band_edges("gammatone", bands, rate, low)[1:-1]
     width = 1.019 * 24.7 * (1 + 0.00437 * centres)
     frequency = np.linspace(0, rate / 2, bins)
     filters = (1 + ((frequency - centres[:, None]) / width[:, None]) ** 2) ** -4.0
@@ -67,14 +66,15 @@ def gammatone_filters(bands: int, rate: float, bins: int, low: float) -> np.ndar
 
 
 _FILTERS = {"mel": mel_filters, "gammatone": gammatone_filters}
+_SCALES = {"mel": (2595, 700), "gammatone": (21.4, 1 / 0.00437)}
+"""Factor a and frequency b of each scale: its value at the frequency f is a·log10(1 + f/b)."""
 
 
-def _mel(hertz: float) -> float:
-    return float(2595 * np.log10(1 + hertz / 700))
-
-
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    return 700 * (10 ** (mel / 2595) - 1)
+def band_edges(scale: str, bands: int, rate: float, low: float) -> np.ndarray:
+    """Return the frequencies in Hz between which bands lie, (bands + 2,): a band lies around each, except the ends."""
+    factor, base = _SCALES[scale]
+    first, last = (factor * np.log10(1 + hertz / base) for hertz in (low, rate / 2))
+    return base * (10 ** (np.linspace(first, last, bands + 2) / factor) - 1)
 
 
 def band_powers(sound: np.ndarray, rate: float, how: Bands) -> np.ndarray:
@@ -152,7 +152,9 @@ def read_audio(container: Container, pattern: Pattern, target: str = "label", ho
     fields = columns(fields for _, fields in found)
     names = [name for name, _ in found]
     stacked: Any = np.stack(inputs) if how.hop is None else inputs
-    return Samples(stacked, how.bands, list(fields[target]), fields, names, str(path), how.hop, is_scaled=True)
+    centres = band_edges(how.scale, how.bands, rate, how.low)[1:-1]
+    source, goals = str(path), list(fields[target])
+    return Samples(stacked, how.bands, goals, fields, names, source, how.hop, is_scaled=True, frequencies=centres)
 
 
 def _check(how: Bands) -> None:

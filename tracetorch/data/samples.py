@@ -40,6 +40,10 @@ class Samples:
     """Height and width, if a sample or a step is an image of one channel; None if not."""
     is_scaled: bool = False
     """Whether the inputs need no normalization, for example brightness from 0 to 1."""
+    target_names: tuple[str, ...] = ()
+    """Names of the values of a target, or the one name of all; empty if unknown."""
+    frequencies: Array | None = None
+    """The centre of each channel in Hz, ascending, if channels are frequency bands; None if not."""
     remark: str = ""
     """A note of the reader: what it changed, or a setting that may be missing."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ def read_table(
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
     names = [f"line {row + 2}" for row in range(len(values))]
     remark = _about_time(table, columns, values) if rows == "auto" and not is_steps else ""
-    lines = Samples(values, len(chosen), goal, others, names, str(path), remark=remark)
+    lines = Samples(values, len(chosen), goal, others, names, str(path), remark=remark, target_names=tuple(targets))
     return _by_sample(lines, sample, time) if is_steps else lines
 
 
@@ -134,7 +135,8 @@ def _by_sample(lines: Samples, sample: str | None, time: str | None) -> Samples:
     gaps = np.concatenate([np.diff(when[part].astype(float)) for part in parts]) if when is not None else np.zeros(0)
     dt = float(np.median(gaps)) if time in ("time", "t", "seconds") and len(gaps) else None
     titles = [Path(path).name if sample is None else f"{sample}={name}" for name in names]
-    return Samples([values[part] for part in parts], values.shape[1], goals, fields, titles, path, dt)
+    inputs = [values[part] for part in parts]
+    return replace(lines, inputs=inputs, target=goals, fields=fields, names=titles, dt=dt)
 
 
 def _load(path: Path) -> Any:

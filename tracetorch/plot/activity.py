@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.labels import legend, name_right, remark, round_ticks
+from tracetorch.plot.labels import drawable, legend, name_right, remark, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
@@ -28,6 +28,7 @@ _LABEL_HEIGHT = 0.16  # of a name at the end of a line, as a fraction of its pan
 _MAX_LEGEND_ACTIONS = 12
 _NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit, which stay in one line
 _MAX_SEPARATE = 4  # panels of outputs
+_FREQUENCIES = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 3))  # of ticks, in Hz
 _MAX_LINES = 3  # of channels that are not spikes; more are an image
 
 Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in seconds or, without dt, in steps
@@ -43,6 +44,7 @@ def raster(
     names: Sequence[str] | None = None,
     marked: Sequence[int] = (),
     separate: bool = False,
+    frequencies: Sequence[float] | None = None,
 ) -> Figure:
     """Activity over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
 
@@ -60,6 +62,7 @@ def raster(
         names: of the outputs, written at the ends of their lines; None: their numbers.
         marked: of more than 7 outputs, those that have a colour and a name, such as the answer and the target.
         separate: a panel for each output, of the first 4: for outputs in different units.
+        frequencies: of the channels of "input", in Hz, ascending; None: their numbers.
     Raises: ValueError if there is nothing to draw, times differ in length, a layer lacks a neuron, or a mark starts
         before 0 or after it stops.
     """
@@ -71,8 +74,12 @@ def raster(
     if len(set(lengths)) > 1:
         raise ValueError(f"all layers must last equally long, got {', '.join(map(str, lengths))} steps")
     clock = Clock.of(lengths[0], dt)
-    drawn = {name: _Layer.of(name, values, neurons) for name, values in values_of.items()}
+    of_input = {"input": frequencies}
+    drawn = {name: _Layer.of(name, values, neurons, of_input.get(name)) for name, values in values_of.items()}
+    if separate and lines is not None:
+        names = value_names(names, lines.shape[1])
     outputs = [] if lines is None else _outputs(lines, names, None if separate else marked)
+    outputs = [output._replace(hue=HUES[0]) for output in outputs] if separate else outputs
     groups = [[output] for output in outputs[:_MAX_SEPARATE]] if separate else [outputs] if outputs else []
     heights = [layer.height for layer in drawn.values()] + [0.7] * len(groups)
     shaded = _place_marks(marks or {}, clock)
@@ -82,7 +89,7 @@ def raster(
         for axes, layer in zip(panels, drawn.values(), strict=False):
             _draw_layer(axes, layer, clock, dt)
         for axes, group in zip(panels[len(drawn) :], groups, strict=True):
-            _draw_readout(axes, group, clock)
+            _draw_readout(axes, group, clock, separate=separate)
         if readout is not None:
             _title(panels[len(drawn)], readout[0])
         _shade(list(panels), shaded, clock)
@@ -222,7 +229,8 @@ def episode(
         fig.align_ylabels(panels)
         time_axis(panels[-1], clock)
         extent = "a whole episode" if whole else "the beginning of an episode"
-        panels[-1].set_xlabel(f"{clock.label}: {extent}, {num_decisions} actions of {steps_per_decision} steps each")
+        label = f"{clock.label}: {extent}, {num_decisions} actions of {steps_per_decision} steps each"
+        panels[-1].set_xlabel(textwrap.fill(label, round(13 * fig.get_figwidth())))
         labels = names or [f"action {at}" for at in range(len(hues))]
         if len(hues) <= _MAX_LEGEND_ACTIONS:
             legend(fig, [Patch(color=hue, label=name) for hue, name in zip(hues, labels, strict=True)])
@@ -259,6 +267,16 @@ class Clock(NamedTuple):
 def time_axis(axes: Axes, clock: Clock) -> None:
     axes.set(xlim=(clock.at(0), clock.at(clock.end)), xlabel=clock.label)
     axes.xaxis.set_major_locator(round_ticks(6, integer=clock.label == "time (steps)", min_n_ticks=1))
+
+
+def value_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
+    """The names of predicted values; without names, their numbers."""
+    return names or (["output"] if count == 1 else [f"output {at}" for at in range(count)])
+
+
+def label_value(axes: Axes, name: str) -> None:
+    """Write the name of a predicted value next to its axis."""
+    axes.set_ylabel(textwrap.fill(drawable(name), 14), parse_math=False)
 
 
 class _Mark(NamedTuple):
@@ -364,9 +382,12 @@ class _Layer(NamedTuple):
     shown: list[int]
     kind: Literal["spikes", "lines", "image"]
     height: float  # in inches
+    frequencies: Sequence[float] | None  # of all neurons, in Hz; None: neurons are numbered
 
     @classmethod
-    def of(cls, name: str, values: Array, neurons: int | Sequence[int]) -> _Layer:
+    def of(
+        cls, name: str, values: Array, neurons: int | Sequence[int], frequencies: Sequence[float] | None = None
+    ) -> _Layer:
         is_spikes = bool(((values >= 0) & (values == np.round(values))).all())
 
         def choose(most: int) -> list[int]:
@@ -374,12 +395,14 @@ class _Layer(NamedTuple):
 
         shown = _chosen(neurons, name, values.shape[1], choose)
         kind: Literal["spikes", "lines", "image"] = "image" if len(shown) > _MAX_LINES else "lines"
-        return cls(name, values, shown, "spikes" if is_spikes else kind, 0.35 + 0.018 * max(len(shown), 12))
+        height = 0.35 + 0.018 * max(len(shown), 12)
+        return cls(name, values, shown, "spikes" if is_spikes else kind, height, frequencies)
 
 
 def _title(axes: Axes, text: str) -> None:
     root = axes.get_figure(root=True)
-    axes.set_title(textwrap.fill(text, round(17 * (root.get_figwidth() if root else SINGLE))), fontsize=small())
+    lines = textwrap.fill(drawable(text), round(17 * (root.get_figwidth() if root else SINGLE)))
+    axes.set_title(lines, fontsize=small(), parse_math=False)
 
 
 def _rate(mean: float, dt: float | None) -> str:
@@ -423,13 +446,16 @@ def _outputs(lines: Array, names: Sequence[str] | None, marked: Sequence[int] | 
     return [_Output(names[at] if names else str(at), lines[:, at], hues.get(at)) for at in range(count)]
 
 
-def _draw_readout(axes: Axes, outputs: Sequence[_Output], clock: Clock) -> None:
-    """Draw a line for each output, the coloured ones in front and named at their ends."""
+def _draw_readout(axes: Axes, outputs: Sequence[_Output], clock: Clock, *, separate: bool) -> None:
+    """Draw a line for each output, the coloured ones in front and named at their ends; a separate one by the axis."""
     for output in sorted(outputs, key=lambda output: (output.hue is not None, output.values[-1])):
         color, width = (output.hue, 1.0) if output.hue else (tint(COLORS["grey"], 0.7), 0.6)
         axes.plot(clock.centres, output.values, color=color, linewidth=width)
-    axes.set_ylabel("output")
     axes.yaxis.set_major_locator(round_ticks(3))
+    if separate:
+        label_value(axes, outputs[0].name)
+        return
+    axes.set_ylabel("output")
     low, high = axes.get_ylim()
     named = sorted((output for output in outputs if output.hue), key=lambda output: -output.values[-1])
     gap = min(_LABEL_HEIGHT, 1 / max(1, len(named) - 1)) * (high - low)
@@ -469,7 +495,7 @@ def _draw_membrane(axes: Axes, values: Array, fired: Array | None, level: float 
 
 def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> None:
     """Draw a layer: spikes as ticks, other values as lines, or as shades of grey."""
-    name, values, shown, kind, _ = layer
+    name, values, shown, kind = layer[:4]
     unit = "channel" if name == "input" else "neuron"
     part = f"{len(shown)} of {values.shape[1]:,} {unit}s" if len(shown) < values.shape[1] else ""
     if kind == "spikes":
@@ -478,8 +504,9 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         parts = ", ".join(filter(None, (part, f"{silent:,} of {values.shape[1]:,} silent" if silent else "")))
         _title(axes, f"{name}{f' ({parts})' if parts else ''}, {_rate(values.mean(), dt)}")
     elif kind == "image":
-        extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
-        axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest", zorder=0.5)
+        extent = (clock.at(0), clock.at(clock.end), -0.5, len(shown) - 0.5)
+        look: dict[str, Any] = {"cmap": "Greys", "origin": "lower", "interpolation": "nearest", "zorder": 0.5}
+        axes.imshow(values[:, shown].T, aspect="auto", extent=extent, **look)
         low, high = (0.0 if abs(end) < 1e-3 * np.ptp(values) else end for end in (values.min(), values.max()))
         ends = f"{low:.2g} (white) to {high:.2g} (black)".replace("-", "\N{MINUS SIGN}")
         _title(axes, f"{name}{f' ({part})' if part else ''}, {ends}")
@@ -491,5 +518,11 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         axes.set_ylabel("value")
         _title(axes, f"{name}{f' ({part})' if part else ''}")
         return
-    axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
-    axes.set_ylabel(unit)
+    if layer.frequencies is None or shown != sorted(shown):
+        axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
+        axes.set_ylabel(unit)
+    else:
+        centres = [layer.frequencies[at] for at in shown]
+        ticks = [tick for tick in _FREQUENCIES if centres[0] <= tick <= centres[-1]] or [centres[0]]
+        axes.set_yticks(np.interp(ticks, centres, range(len(centres))), labels=[f"{tick:,.0f}" for tick in ticks])
+        axes.set_ylabel("frequency (Hz)")

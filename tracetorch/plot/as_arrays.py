@@ -72,5 +72,11 @@ def group_trials(values: Array, *, most: int, bins: int) -> TrialGroups:
     if not is_binned:
         return TrialGroups(index, centres, [f"{centre:.5g}" for centre in centres])
     ranges = [(values[index == at].min(), values[index == at].max()) for at in range(len(centres))]
-    digits = max(0, 1 - math.floor(math.log10(scale / len(ranges))))
+    enough = max(0, 1 - math.floor(math.log10(scale / len(ranges))))
+    digits = next((count for count in range(enough) if _are_exact(ranges, count, scale)), enough)
     return TrialGroups(index, centres, [f"{low:.{digits}f}–{high:.{digits}f}" for low, high in ranges])
+
+
+def _are_exact(ranges: list[tuple[float, float]], digits: int, scale: float) -> bool:
+    """Whether so many decimals are all that the ends of the ranges have, apart from rounding errors."""
+    return all(abs(round(end, digits) - end) <= 1e-6 * scale for ends in ranges for end in ends)

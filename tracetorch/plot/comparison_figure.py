@@ -11,18 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, small, tint
+from tracetorch.plot.labels import count_axis, drawable, label_level, legend, remark, round_ticks, shortened
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, look_of_line, small, tint
 
-_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKERS = "osD^v<>pX"
-_NAME_LETTERS, _NAME_LINES = 30, 2  # letters in a line, and lines, of a name next to the right panel of `comparison`
+_NAME_LETTERS, _NAME_LINES = 30, 3  # letters in a line, and lines, of a name next to the right panel of `comparison`
 _LINE_INCHES, _GAP_INCHES, _MIN_INCHES = 0.115, 0.07, 1.75  # heights: a line, the gap below a name, all names
 
 _MAX_COLUMNS, _PANEL_INCHES = 3, 2.1  # of `scatter`
@@ -55,6 +52,7 @@ class Entry(NamedTuple):
     mean: float
     bar: Bar | None  # the interval of the mean; None to draw only the mean
     curve: Curve | None
+    letter: str = ""  # its name in tables, in front of the name
 
 
 class Mark(NamedTuple):
@@ -88,14 +86,15 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
     Up to eight groups differ in colour and marker. More groups repeat the colours with other markers and lines.
 
     Args:
-        entries: the groups, from the top; a row's label is the name and the number of values.
+        entries: the groups, from the top; a row's label is the letter, the name and the number of values. Parts of long
+            names, such as "lr=0.1", are left out if all names have them, or if the rest still differs.
         of_curves, of_values: labels of the panels' axes, with units.
         note: explains lines, bands and bars; written below the panels.
     Raises: ValueError for no group.
     """
     if not entries:
         raise ValueError("comparison needs at least one group, got none")
-    names = [_wrapped(entry) for entry in entries]
+    names = _wrapped(entries)
     needed = np.array([_LINE_INCHES * (1 + name.count("\n")) + _GAP_INCHES for name in names])
     heights = needed * max(1.0, _MIN_INCHES / needed.sum())
     notes = textwrap.wrap(drawable(note), 128)
@@ -176,16 +175,17 @@ def scatter(
                 axes.set_xlabel(drawable(of_x), parse_math=False)
                 axes.tick_params(labelbottom=True)
         if any(names):
-            legend(fig, [_handle(name, at, panels, connected=connected) for at, name in enumerate(names)])
+            short = shortened(list(map(_one_line, names)), lambda name: len(name) <= _LEGEND_LETTERS)
+            handles = zip(names, short, strict=True)
+            legend(fig, [_handle(*name, at, panels, connected=connected) for at, name in enumerate(handles)])
         _write(fig, notes)
     return fig
 
 
 def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
     """Colour, marker and line of the group with this number."""
-    cycle, hue = divmod(at, len(_HUES))
-    dashes = _DASHES[cycle % len(_DASHES)] if connected else "none"
-    return {"color": _HUES[hue], "marker": _MARKERS[(hue + cycle) % len(_MARKERS)], "linestyle": dashes}
+    look = look_of_line(at) | {"marker": _MARKERS[at % len(_MARKERS)]}
+    return look if connected else look | {"linestyle": "none"}
 
 
 def _mark_of(at: int, *, connected: bool) -> dict[str, Any]:
@@ -194,10 +194,8 @@ def _mark_of(at: int, *, connected: bool) -> dict[str, Any]:
     return {**_look_of(at, connected=connected), "markersize": 4.8, **rim}
 
 
-def drawable(text: str) -> str:
-    """Replace each character that the font lacks by a question mark; matplotlib would warn of each."""
-    known = get_font(findfont("DejaVu Sans")).get_charmap()
-    return "".join(letter if ord(letter) in known else "?" for letter in text)
+def _one_line(name: str) -> str:
+    return " ".join(drawable(name).split())
 
 
 def _write(fig: Figure, notes: Sequence[str]) -> None:
@@ -244,14 +242,20 @@ def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
         axes.set_ylim(max(bottom, lowest - margin), min(top, highest + margin))
 
 
-def _wrapped(entry: Entry) -> str:
-    """A name and the number of its values, in at most two lines; the end of a longer name is cut."""
-    name, n = " ".join(drawable(entry.name).split()), f" (n={len(entry.values)})"
-    lines = textwrap.wrap(name + n, _NAME_LETTERS)
-    if len(lines) <= _NAME_LINES:
-        return "\n".join(lines)
-    rest = name[len(lines[0]) :].strip()
-    return f"{lines[0]}\n{rest[: _NAME_LETTERS - len(n) - 1]}…{n}"
+def _wrapped(entries: Sequence[Entry]) -> list[str]:
+    """The letter, name and number of values of each group, in up to three lines; in more to keep names distinct."""
+    letters = [f"{entry.letter} " if entry.letter else "" for entry in entries]
+    counts = [f" (n={len(entry.values)})" for entry in entries]
+    around = "x" * max(len(letter) for letter in letters), "x" * (max(len(count) for count in counts) - 1)
+
+    def lines(text: str) -> list[str]:
+        return textwrap.wrap(text, _NAME_LETTERS)
+
+    names = shortened(
+        [_one_line(entry.name) for entry in entries],
+        lambda name: len(lines(f"{around[0]}{name} {around[1]}")) <= _NAME_LINES,
+    )
+    return ["\n".join(lines("".join(parts))) for parts in zip(letters, names, counts, strict=True)]
 
 
 # ── scatter ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -284,11 +288,9 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, distan
     axes.autoscale_view()
 
 
-def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:
-    """Make a legend entry: the name, and the number of runs per point."""
+def _handle(name: str, shown: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:
+    """Make a legend entry: the name as shown, and the number of runs per point."""
     counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
-    shown = " ".join(drawable(name).split())
-    shown = shown if len(shown) <= _LEGEND_LETTERS else f"{shown[: _LEGEND_LETTERS - 1]}…"
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
     label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
     return Line2D([], [], **_mark_of(at, connected=connected), label=label)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from tracetorch.plot.style import COLORS, small
@@ -38,6 +41,56 @@ def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lowe
     fig.legend(handles=by_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
 
 
+def value_axis(axis: Axis, most: int) -> None:
+    """Place ticks at round numbers, with as many decimals each, and with commas from 1,000 on."""
+    axis.set_major_locator(round_ticks(most))
+    if max(map(abs, axis.get_view_interval())) >= 1000:
+        axis.set_major_formatter("{x:,g}")
+
+
+def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
+    """Names that fit, as far as they stay distinct: "rule=trace, …, seed=1".
+
+    A name has parts, such as "rule=trace", with commas between them. Parts of all names are left out. Of a name that
+    does not fit, those are left out that most names have; if one part alone is too long, its middle is. A name that
+    would then be the same as another one stays whole.
+    """
+    parts = [re.split(r", (?=[\w.]+=)", name) for name in names]
+    count = Counter(part for some in parts for part in dict.fromkeys(some))
+    distinct = [[part for part in some if count[part] < len(names)] for some in parts]
+    parts = distinct if all(distinct) else parts
+    short = [_fitting(some, count, fits) for some in parts]
+    whole = [", ".join(some) for some in parts]
+    return [one if short.count(one) == whole.count(other) else other for one, other in zip(short, whole, strict=True)]
+
+
+def _fitting(parts: Sequence[str], count: Mapping[str, int], fits: Callable[[str], bool]) -> str:
+    """The parts that fit, with "…" in place of others, the most frequent first. Args: count: of each part."""
+    kept = list(parts)
+    for at in sorted(range(len(parts)), key=lambda at: (-count[parts[at]], -at))[:-1]:
+        if fits(_joined(kept)):
+            break
+        kept[at] = ""
+    name = _joined(kept)
+    for half in reversed(range(1, len(name) // 2)):
+        if fits(name):
+            break
+        name = f"{_joined(kept)[:half]}…{_joined(kept)[-half:]}"
+    return name
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """The parts with commas between them, and one "…" in place of empty ones in a row."""
+    shown = [part or "…" for part in parts]
+    return ", ".join(part for at, part in enumerate(shown) if part != "…" or at == 0 or shown[at - 1] != "…")
+
+
+def drawable(text: str) -> str:
+    """Replace each character that the font lacks by a question mark; matplotlib would warn of each."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if ord(letter) in known or letter == "\n" else "?" for letter in text)
+
+
 def label_level(axes: Axes, level: float, label: str) -> None:
     """Draw a dashed horizontal line, with its label outside the axes at its right end."""
     axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2.5)
@@ -47,8 +100,8 @@ def label_level(axes: Axes, level: float, label: str) -> None:
 def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black") -> None:
     """Write a name outside the axes at the right end of a line. Args: gap: distance from the axes, in points."""
     axes.annotate(
-        name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",
-        fontsize=small(), color=color, annotation_clip=False,
+        drawable(name), (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points",
+        va="center", fontsize=small(), color=color, annotation_clip=False, parse_math=False,
     )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks
+from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks, value_axis
 from tracetorch.plot.smoothing import default_width, fits, smoothed
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, tint
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, is_narrow, tint
 
 Points = tuple[Sequence[int], Sequence[float]]
 
@@ -157,8 +157,7 @@ def returns(records: Records) -> Figure:
         axes.set(xlim=(0, max(episodes)), ylabel="return (mean over episodes)")
         axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions per environment")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(round_ticks(5))
-            axis.set_major_formatter("{x:,g}")
+            value_axis(axis, 5)
         legend(fig, handles)
     return fig
 
@@ -179,8 +178,8 @@ def gradient(records: Records) -> Figure:
         keys = 'keys such as "layers.0.connection.weight.cosine"'
         raise ValueError(f'gradient needs records with the split "gradient" and {keys}')
     layers = list(dict.fromkeys(_layer_and_kind(name)[0] for name in names))
-    with figure(DOUBLE, 2.6) as fig:
-        left, right = fig.subplots(1, 2)
+    with figure(DOUBLE, 4.6 if is_narrow() else 2.6) as fig:
+        left, right = fig.subplots(*(2, 1) if is_narrow() else (1, 2))
         handles, cosines, ratios = [], [0.0, 1.0], [0.5, 2.0]
         for name in names:
             layer, kind = _layer_and_kind(name)

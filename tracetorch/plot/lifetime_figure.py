@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tracetorch.plot.labels import Records, count_axis, legend, points_of, round_ticks
+from tracetorch.plot.labels import Records, count_axis, legend, points_of, round_ticks, value_axis
 from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
@@ -90,8 +90,7 @@ def recovery(records: Records) -> Figure:
         for axes in (left, right):
             axes.set(xlabel="reversal (number)", xlim=(min(numbers) - 0.7, max(numbers) + 0.7))
             axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
-            axes.yaxis.set_major_locator(round_ticks(6))
-            axes.yaxis.set_major_formatter("{x:,g}")
+            value_axis(axes.yaxis, 6)
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 3.5}
         handles = [Line2D([], [], marker="o", color=blue, label="recovered", **marker)]
         if not_recovered:

@@ -19,7 +19,7 @@ from tracetorch import constrain
 from tracetorch.nn import Layer, Sequential
 from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.labels import legend, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, is_narrow, small
 
 _BINS = 40
 _FINE_DECAYS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
@@ -55,7 +55,8 @@ def distributions(net: Sequential | Layer) -> Figure:
                 _leave_empty(row[0], "no weights")
             kind = f"({type(layer.connection).__name__})"  # for a connection that is not linear
             sizes = kind if layer.in_features is None else f"{layer.in_features} → {layer.out_features}"
-            row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {sizes}")
+            title = f"layer {at}: {type(layer.neuron).__name__} {sizes}"
+            row[0].set_title(title.replace(f" {sizes}", f"\n{sizes}") if is_narrow() else title)
             _decays(row[1], layer, limits, top=at == 0)
             threshold = getattr(layer.neuron, "threshold", None)
             if threshold is not None:
@@ -63,7 +64,8 @@ def distributions(net: Sequential | Layer) -> Figure:
             elif has_thresholds:
                 _leave_empty(row[2], "no threshold")
         for column, label in enumerate(("weight", "decay (per step)", "threshold θ (a.u.)")[: panels.shape[1]]):
-            next(axes for axes in panels[::-1, column] if axes.axison).set_xlabel(label)
+            wrapped = label.replace(" (", "\n(") if is_narrow() else label
+            next(axes for axes in panels[::-1, column] if axes.axison).set_xlabel(wrapped)
         fig.align_ylabels(panels)
         if has_free_traces:
             trace = Patch(facecolor="none", edgecolor=COLORS["vermillion"], linestyle="--", label="input trace")
@@ -148,7 +150,7 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
     axes.set_ylabel("share (%)")
     axes.spines["left"].set_visible(True)
     axes.yaxis.set_major_locator(round_ticks(4))
-    axes.xaxis.set_major_locator(round_ticks(5))
+    axes.xaxis.set_major_locator(round_ticks(3 if is_narrow() else 5))
 
 
 def _note_not_finite(axes: Axes, count: int) -> None:
@@ -201,13 +203,15 @@ def _ticks(
     axis: Axis, limits: tuple[float, float], fine: Iterable[float], coarse: Iterable[float],
     value_of: Callable[[float], float],
 ) -> None:  # fmt: skip
-    """Place the fine ticks that are within the limits; the coarse ticks if the fine ones are more than 6.
+    """Place the fine ticks that are within the limits; the coarse ticks if the fine ones are too many.
 
     Args: value_of: the value that a tick's label shows, as a function of its position.
     """
     fine_ticks, coarse_ticks = (
         [position for position in some if limits[0] <= position <= limits[1]] for some in (fine, coarse)
     )
-    axis.set_major_locator(FixedLocator(fine_ticks if len(fine_ticks) <= 6 else coarse_ticks))
-    axis.set_major_formatter(FuncFormatter(lambda position, _: f"{value_of(position):.6g}"))
+    most = 2 if is_narrow() else 6
+    ticks = fine_ticks if len(fine_ticks) <= most else coarse_ticks
+    axis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // most) or 1]))
+    axis.set_major_formatter(FuncFormatter(lambda position, _: f"{value_of(position):,.6g}"))
     axis.set_minor_locator(NullLocator())

@@ -9,6 +9,7 @@ import numpy as np
 from tracetorch.plot.style import Array
 
 _SHARE = 20  # the default width is about a twentieth of a series
+_LEAST_POINTS = 20  # of a curve that has a default average
 _PER_WIDTH = 8  # most points per width at which an average is computed; values between them are interpolated
 
 
@@ -45,10 +46,14 @@ def _line(distance: Array, y: Array, width: float) -> float:
 def default_width(span: float, count: int) -> float:
     """The width of the average of a curve: a round number, about a twentieth of the curve, and at least two gaps.
 
+    Infinite for fewer than 20 points: their average would hide how fast they change.
+
     Args: span: of the curve, in the unit of the width. count: of its points.
     """
     if count < 2 or not span > 0:
         return 1.0
+    if count < _LEAST_POINTS:
+        return math.inf
     least, about = 2 * span / (count - 1), span / _SHARE
     power = 10.0 ** math.floor(math.log10(max(least, about)))
     rounded = [digit * power for digit in (1, 2, 5, 10)]

@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.mathtext import MathTextParser
+from matplotlib.ticker import FixedLocator
 from matplotlib.transforms import Bbox
 
 from tracetorch.files import MOST_CONFIG_BYTES, read_text, write_whole, writing
@@ -27,6 +30,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
 
+_NARROW = 5.0  # inches
 FORMATS = ("png", "svg", "pdf")
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -48,6 +52,9 @@ COLORS = {
     "grey": "#767676",
 }
 """The palette of Okabe and Ito (2008), and a grey for secondary elements."""
+
+_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 
 STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # the first comes with matplotlib: a figure is the same everywhere
@@ -215,7 +222,31 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
             _add_title(fig, wanted.title)
         for _ in range(_ASPECT_PASSES if has_shape else 1):
             engine.execute(fig)
+        for axes in fig.axes:
+            _thin_out(axes.xaxis)
         fig.set_layout_engine(None)  # with "none" instead of None, each file is drawn twice
+
+
+def _thin_out(axis: Axis) -> None:
+    """Leave out every second tick, but not the one at 0, until no label touches the next one."""
+    if isinstance(axis.get_major_locator(), FixedLocator):
+        return  # these ticks were chosen, and may have names
+    low, high = sorted(axis.get_view_interval())
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high and tick.label1.get_visible()]
+    while len(ticks) > 1:
+        boxes = [tick.label1.get_window_extent() for tick in ticks]
+        if all(left.x1 < right.x0 for left, right in pairwise(boxes)):
+            return
+        places = [float(tick.get_loc()) for tick in ticks]
+        first = places.index(0.0) % 2 if 0.0 in places else 0
+        ticks = ticks[first::2]
+        axis.set_major_locator(FixedLocator(places[first::2]))
+
+
+def is_narrow() -> bool:
+    """Whether `look` asks for figures as narrow as one column: then panels are below each other."""
+    wanted = _look.get().width
+    return wanted is not None and wanted < _NARROW
 
 
 def small() -> Any:
@@ -267,6 +298,12 @@ def _add_title(fig: Figure, title: str) -> None:
         fig.legends[0].set_alignment("left")
     else:
         fig.suptitle(title, x=0.01, ha="left", fontsize=matplotlib.rcParams["font.size"])
+
+
+def look_of_line(number: int) -> dict[str, Any]:
+    """Colour and dashes of a line; 40 numbers look different."""
+    cycle, hue = divmod(number, len(_HUES))
+    return {"color": _HUES[hue], "linestyle": _DASHES[cycle % len(_DASHES)]}
 
 
 def tint(color: str, strength: float) -> tuple[float, float, float]:

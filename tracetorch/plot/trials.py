@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_trials
 from tracetorch.plot.labels import label_level, legend, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, is_narrow, small, tint
 
 _MIN_LOG_RATIO = 10  # smallest ratio of the largest to the smallest value for a logarithmic axis
 _ROTATION: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -197,8 +197,9 @@ def accuracy_map(
     rows, columns = group_trials(np.abs(strength), most=8, bins=6), group_trials(length, most=8, bins=6)
     values_of = dict(zip(("network", "ideal observer"), (is_correct, *best), strict=False))
     is_below_scale = False
-    with figure(DOUBLE if best else SINGLE, 2.7) as fig:
-        panels = fig.subplots(1, len(values_of), squeeze=False, sharey=True)[0]
+    shape = (len(values_of), 1) if is_narrow() else (1, len(values_of))
+    with figure(DOUBLE if best else SINGLE, 0.5 + 2.2 * shape[0]) as fig:
+        panels = fig.subplots(*shape, squeeze=False, sharex=True, sharey=True).flatten()
         for axes, (name, values) in zip(panels, values_of.items(), strict=True):
             accuracy = 100 * rows.means(values, columns)
             texts = [["" if np.isnan(cell) else f"{cell:.0f}" for cell in row] for row in accuracy]
@@ -208,8 +209,11 @@ def accuracy_map(
             is_rotated = max(map(len, columns.labels)) > 4
             axes.set_xticks(range(len(columns.labels)), columns.labels, **(_ROTATION if is_rotated else {}))
             axes.set_yticks(range(len(rows.labels)), rows.labels)
-            axes.set(xlabel=xlabel, title=f"{name}: {100 * values.mean():.1f} %")
-        panels[0].set_ylabel(ylabel)
+            axes.set_title(f"{name}: {100 * values.mean():.1f} %")
+        for axes in panels[-shape[1] :]:
+            axes.set_xlabel(xlabel)
+        for axes in panels[:: shape[1]]:
+            axes.set_ylabel(ylabel)
         extend = "min" if is_below_scale else "neither"
         bar = fig.colorbar(image, ax=panels, label="correct (%)", pad=0.02, extend=extend)
         bar.outline.set_visible(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tracetorch.plot.activity import Clock, time_axis
+from tracetorch.plot.activity import Clock, label_value, time_axis, value_names
 from tracetorch.plot.as_arrays import as_array, as_trials
-from tracetorch.plot.labels import legend, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, tint
+from tracetorch.plot.labels import drawable, legend, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, is_narrow, tint
 
 _MOST_PANELS = 4
 _MOST_POINTS = 2000
@@ -30,10 +29,10 @@ def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | No
     if not pairs:
         raise ValueError("prediction needs at least one output, got none")
     shown = [as_trials(target=target, prediction=found) for target, found in pairs[:_MOST_PANELS]]
-    columns = min(2, len(shown))
+    columns = 1 if is_narrow() else min(2, len(shown))
     rows = -(-len(shown) // columns)
     size = SINGLE if columns == 1 else DOUBLE
-    with figure(size, rows * (size / columns - 0.3)) as fig:
+    with figure(size, rows * (size / columns - 0.1)) as fig:
         grid = fig.subplots(rows, columns, squeeze=False).flat
         for at, (axes, (target, found)) in enumerate(zip(grid, shown, strict=False)):
             low, high = min(target.min(), found.min()), max(target.max(), found.max())
@@ -44,9 +43,11 @@ def prediction(pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] | No
             axes.scatter(target[few], found[few], s=5, color=COLORS["blue"], alpha=0.5, linewidths=0, rasterized=True)
             spread = ((target - target.mean()) ** 2).sum()
             share = 1 - ((found - target) ** 2).sum() / spread if spread else np.nan
-            name = f"{names[at]}: " if names else f"output {at}: " if len(shown) > 1 else ""
+            name = f"{value_names(names, len(shown))[at]}: " if names or len(shown) > 1 else ""
+            share_text = f"{share:.3f}".replace("-", "\N{MINUS SIGN}")
             axes.set(xlim=ends, ylim=ends, xlabel="target", ylabel="prediction", aspect="equal")
-            axes.set_title(f"{name}R² = {share:.3f} (n = {len(target):,})")
+            title = f"{drawable(name)}R² = {share_text} (n = {len(target):,})"
+            axes.set_title(title, parse_math=False)
         for axes in list(grid)[len(shown) :]:
             axes.remove()
     return fig
@@ -75,7 +76,7 @@ def traces(
         goal = (goal[:, None] == np.arange(found.shape[1])).astype(float)
     goal = np.where(given[:, None], goal, np.nan)
     clock = Clock.of(len(found), dt)
-    labels = [names[at] if names else f"output {at}" if found.shape[1] > 1 else "output" for at in range(len(found[0]))]
+    labels = value_names(names, found.shape[1])
     look: dict[str, Any] = {"color": COLORS["black"], "label": "target", "linewidth": 0.8}
     if has_classes:
         labels = [f"class {name}" for name in (names or range(len(found[0])))]
@@ -86,7 +87,7 @@ def traces(
         for at, axes in enumerate(grid):
             lines = axes.plot(clock.centres, goal[:, at], **look)
             lines += axes.plot(clock.centres, found[:, at], color=COLORS["vermillion"], label="network")
-            axes.set_ylabel(textwrap.fill(labels[at], 14))
+            label_value(axes, labels[at])
             axes.yaxis.set_major_locator(round_ticks(4))
         fig.align_ylabels(grid)
         time_axis(grid[-1], clock)

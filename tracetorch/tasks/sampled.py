@@ -151,7 +151,10 @@ class SampledTask(Task):
             raise ValueError(f"task.noise={noise:g} does not go with task.encoding=events; give 0")
         self.population = population
         self.input_size = samples.channels * (2 if self.encoding == "delta" else population)
-        self.output_size, self.output_names = self.target.size, self.target.classes or None
+        self.output_size = self.target.size
+        self.output_names = self.target.classes or _value_names(samples, self.target)
+        if samples.frequencies is not None and self.input_size == samples.channels:
+            self.input_frequencies = samples.frequencies.tolist()
         self._split(test, validation, may_miss_classes=classes is not None)
         self.batch_size = min(batch_size, len(self.splits["train"]))
         self.batches_per_pass = max(1, len(self.splits["train"]) // self.batch_size)
@@ -423,7 +426,7 @@ class SampledTask(Task):
         if "prediction_0" in trials:
             few = range(min(self.target.size, _MOST_NAMED_VALUES))
             pairs = [(trials[f"target_{at}"], trials[f"prediction_{at}"]) for at in few]
-            return {"prediction": plot.prediction(pairs)}
+            return {"prediction": plot.prediction(pairs, self.output_names)}
         return {}
 
     def input_image(self) -> tuple[int, int] | None:
@@ -557,6 +560,14 @@ def _like_classes(target: Target, kind: Kind) -> list[str]:
         return []
     listing = ", ".join(f"{value:g}" for value in found[:4]) + ", …" * (len(found) > 4)
     return [f"the targets {listing} are real numbers, and so values to be predicted; for classes, give task.kind=label"]
+
+
+def _value_names(samples: Samples, target: Target) -> tuple[str, ...] | None:
+    """Return a name for each value of a target; None if they are unknown."""
+    names = samples.target_names
+    if len(names) == 1 and target.size > 1:
+        return tuple(f"{names[0]} {at}" for at in range(target.size))
+    return names if len(names) == target.size else None
 
 
 def _encoding(samples: Samples, encoding: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -37,6 +37,7 @@ class BaseTask(TakesFormerTaskNames, ABC):
     steps: int  # time steps of a trial or of an observation
     readout_window: int | None = None  # number of last steps that are read as the answer; None: all
     output_names: tuple[str, ...] | None = None  # names of the outputs in figures; None: their numbers
+    input_frequencies: Sequence[float] | None = None  # of the channels in figures, Hz, ascending; None: their numbers
     dt: float | None = None  # length of a step in seconds; None if steps have no length
     metrics: tuple[str, ...]
     """Columns of trials that are averaged and reported; the first selects the best network: the largest, but

@@ -27,7 +27,8 @@ class WrappingTask(BaseTask):
 
     def _wrap(self, inner: BaseTask) -> None:
         self._inner = inner
-        for name in ("input_size", "output_size", "output_names", "steps", "readout_window", "dt", "device"):
+        names = ("input_size", "output_size", "output_names", "input_frequencies", "steps", "readout_window", "dt")
+        for name in (*names, "device"):
             setattr(self, name, getattr(inner, name))
 
     def to(self, device: torch.device) -> Self:

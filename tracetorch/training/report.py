@@ -385,7 +385,7 @@ def _of_example(
         recorded[names[at]] = plot.Membrane(membranes[at], spikes, None if threshold is None else threshold.detach())
     most: dict[str, Any] = {"neurons": 4 if len(recorded) == 1 else 2}
     figures = {
-        "raster": plot.raster(layers, **options, **of_readout, **chosen),
+        "raster": plot.raster(layers, frequencies=task.input_frequencies, **options, **of_readout, **chosen),
         "membrane": plot.membranes(recorded, **options, **(chosen or most)),
     }
     if isinstance(example, CountedBatch) and example.at_steps:
