@@ -20,7 +20,7 @@ from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, TraceBuff
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FLOATS = (torch.float32, torch.float64)
-NEURONS = {"lif": 2, "li": 1, "lis": 1}
+NEURONS = {"lif": 2, "lif_zero": 2, "li": 1, "lis": 1}
 """Neurons with a kernel, and how many constants each has."""
 
 
@@ -218,7 +218,7 @@ def case(
     steps, batch, channels = size
     own = 0 if setup.trace in ("no-trace", "one", "sensitivity") else slice(None)
     total = torch.ones(batch, neurons, dtype=torch.float64, device=device) if "total" in setup.out else None
-    spike = torch.bool if neuron == "lif" and setup.above != "no-trace" else dtype
+    spike = torch.bool if neuron in reference.SPIKING and setup.above != "no-trace" else dtype
     outputs = torch.empty(steps, batch, neurons, dtype=spike, device=device) if "outputs" in setup.out else None
 
     def moved(value: Any) -> Any:

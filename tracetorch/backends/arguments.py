@@ -141,9 +141,9 @@ class OutputSpec:
 class FusedReadout(NamedTuple):
     """The layer above, for one scan that runs both layers."""
 
-    neuron: str  # "lif", "li" or "lis"
+    neuron: str  # a name in `reference.NEURONS`
     weight: Tensor  # (neurons, features)
     bias: Tensor | None  # (neurons,)
     membrane: Tensor  # (batch, neurons); updated
-    constants: tuple[Tensor, ...]  # decay, and for "lif" the threshold
+    constants: tuple[Tensor, ...]  # decay, and of spiking neurons the threshold
     out: OutputSpec  # takes its outputs

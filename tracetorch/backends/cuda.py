@@ -13,8 +13,8 @@ from tracetorch.backends import reference, rng
 from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes
 
-_LIF, _LI, _LIS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-_KINDS = {"lif": 0, "li": 1, "lis": 2}
+_LIF, _LI, _LIF_ZERO = tl.constexpr(0), tl.constexpr(1), tl.constexpr(3)
+_KINDS = {"lif": 0, "li": 1, "lis": 2, "lif_zero": 3}
 _BLOCK = 128
 _WIDEST_SOFTMAX = 4096
 
@@ -125,6 +125,9 @@ def scan_kernel(  # type: ignore[no-untyped-def]
         if KIND == _LIF:
             output = (level > threshold).to(level.dtype)
             level -= threshold * output
+        elif KIND == _LIF_ZERO:
+            output = (level > threshold).to(level.dtype)
+            level = tl.where(level > threshold, 0.0, level)
         elif KIND == _LI:
             output = level
         else:

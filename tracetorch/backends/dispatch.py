@@ -143,7 +143,7 @@ def scan(
         neuron: a name in `reference.NEURONS`.
         synaptic: the input and its weights.
         membrane: (batch, neurons); updated.
-        constants: decay, and for "lif" the threshold: each a number or (neurons,).
+        constants: decay, and of spiking neurons the threshold: each a number or (neurons,).
         out: takes the outputs.
     """
     _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)

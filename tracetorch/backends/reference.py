@@ -8,6 +8,7 @@ Compiled code repeats these definitions, in `cpu/compiled.py` and `cuda.py`; tes
     LIF, reset by subtraction       `functional.lif_step`              compiled.run, lif_slopes,          test_scans,
                                                                        sum_lif_slopes;                    test_coarse
                                                                        cuda.scan_kernel
+    LIF, reset to zero              `functional.lif_zero_step`         compiled.run, cuda.scan_kernel     test_scans
     slopes of spikes                `rules.surrogate`                  compiled._slopes                   test_scans
     LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
     where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
@@ -54,8 +55,16 @@ def _lis_step(current: Tensor, membrane: Tensor, decay: Tensor) -> tuple[Tensor,
     return torch.softmax(after, dim=-1), after
 
 
-NEURONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"lif": F.lif_step, "li": _li_step, "lis": _lis_step}
+NEURONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "lif": F.lif_step,
+    "lif_zero": F.lif_zero_step,
+    "li": _li_step,
+    "lis": _lis_step,
+}
 """The neurons with a kernel: one step of each, from current, membrane and constants to output and membrane."""
+
+SPIKING = ("lif", "lif_zero")
+"""Those that spike."""
 
 
 def currents(synaptic: SynapticInput) -> Tensor:

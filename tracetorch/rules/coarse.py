@@ -390,7 +390,7 @@ def run_lif(
 def trajectory(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Tensor, Tensor]:
     """Run neurons over a chunk of currents. Returns: outputs, and the state before each step; `state` is updated."""
     start, outputs = state[0].clone(), torch.empty_like(currents)
-    if neuron.kernel:  # "li" or "lis"
+    if neuron.kernel in ("li", "lis"):
         constants = flat_constants(neuron, start)
         before = torch.cat([start[None], scan("li", currents, state[0], constants, outputs)[:-1]])
         return (scan("lis", currents, start, constants, outputs) if neuron.kernel == "lis" else outputs), before

@@ -15,8 +15,8 @@ from numba import int32, uint8, uint32, uint64
 
 from tracetorch.backends.cpu.cache import compiled
 
-LIF, LI, LIS = 0, 1, 2
-KINDS = {"lif": LIF, "li": LI, "lis": LIS}
+LIF, LI, LIS, LIF_ZERO = 0, 1, 2, 3
+KINDS = {"lif": LIF, "li": LI, "lis": LIS, "lif_zero": LIF_ZERO}
 FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
 SURROGATES = {"fast_sigmoid": FAST_SIGMOID, "arctan": ARCTAN, "triangle": TRIANGLE}
 
@@ -52,10 +52,10 @@ class LazySpikeArrays(NamedTuple):
 class NeuronArrays(NamedTuple):
     """A layer's neurons."""
 
-    kind: int  # LIF, LI or LIS
+    kind: int  # a value of `KINDS`
     membrane: np.ndarray  # (batch, neurons); updated
     decay: np.ndarray  # (neurons,)
-    threshold: np.ndarray  # (neurons,); only read by LIF
+    threshold: np.ndarray  # (neurons,); only read by LIF and LIF_ZERO
 
 
 class OutputArrays(NamedTuple):
@@ -332,12 +332,19 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
     for sample in range(first_sample, last_sample):
         row, output_row = first_row + sample - first_sample, first_output_row + sample - first_sample
         for step in range(currents.shape[0]):
-            if kind == LIF:
-                for neuron in range(count):
-                    raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
-                    fires = raised > threshold[neuron]
-                    output[neuron] = fires
-                    membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
+            if kind in (LIF, LIF_ZERO):
+                if kind == LIF:
+                    for neuron in range(count):
+                        raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                        fires = raised > threshold[neuron]
+                        output[neuron] = fires
+                        membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
+                else:
+                    for neuron in range(count):
+                        raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                        fires = raised > threshold[neuron]
+                        output[neuron] = fires
+                        membrane[sample, neuron] = np.float32(0) if fires else raised
                 spikes = int32(0)  # a separate loop with 32-bit sums: otherwise the loop above is not vectorised
                 for neuron in range(count):
                     spikes += int32(output[neuron] != 0)

@@ -143,7 +143,7 @@ def scan_neurons(
     dtype = synaptic.dtype
     arrays = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
     fired = scan_layer(synaptic, *arrays)
-    out.fired = fired if neuron == "lif" else None
+    out.fired = fired if neuron in reference.SPIKING else None
 
 
 def lif_slopes(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tracetorch.backends import reference
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
@@ -42,7 +43,7 @@ class CompiledStep:
     Until then, a write through `weight.data` or NumPy has no effect.
 
     Args:
-        neuron: "lif", "li" or "lis".
+        neuron: a name in `reference.NEURONS`.
         raw: the tensors from which its constants are computed.
         constants: function from a state to the neuron's constants and the input trace.
         parts: the layer's neurons and all its parameters.
@@ -152,5 +153,5 @@ def pass_through(layers: Sequence[CompiledStep], xs: Tensor, out: OutputSpec) ->
             through = OutputArrays(xs.numpy(), empty_arrays(torch.float64)[1], 0, layers[at + 1]._traces)
         count = scan_layer(synaptic, layer._neuron_arrays, through, no_readout)
         np.add(layer._arrays[5], steps, out=layer._arrays[5])
-        fired, trace = count if layer._neuron == "lif" else None, None
+        fired, trace = count if layer._neuron in reference.SPIKING else None, None
     return True

@@ -25,7 +25,7 @@ class LIF(Neuron):
         rate_map: the steady-state map: "line", as above; or, with subtractive reset, "logistic"
             (`functional.lif_rate_logistic`).
         reset: of the membrane after a spike: "subtract" or "zero". Rules for which a membrane only decays, such as
-            e-prop, and compiled code need "subtract".
+            e-prop, need "subtract".
     Returns: spikes, 0 or 1.
     Source: docs/how-it-learns.md derives the maps.
     """
@@ -56,7 +56,7 @@ class LIF(Neuron):
             raise ValueError(f"with reset='zero' the only rate_map is line, got {rate_map!r}")
         self.rate_map, self.reset = rate_map, reset
         if reset != "subtract":
-            self.kernel, self.decays_alone = None, False
+            self.kernel, self.decays_alone = "lif_zero", False
 
     @property
     def threshold(self) -> Tensor:
