@@ -142,11 +142,13 @@ def _show(comparison: Comparison) -> None:
     title = f"{experiments}: {len(comparison.runs)} runs in {num_groups} group{'s' * (num_groups != 1)}"
     say(shorten(title, 200))
     _print(tables.of_groups(comparison))
+    if num_groups > 1:
+        pairs = tables.of_pairs(comparison, in_short=True)
+        if pairs.rows:
+            _print(pairs)
+        _print(tables.differences_in_short(comparison))
     if activity := tables.of_costs(comparison):
         _print(activity)
-    if num_groups > 1:
-        _print(tables.of_differences(comparison))
-        _print(tables.of_pairs(comparison))
     _remark(comparison, comparison.left_out)
 
 

@@ -83,7 +83,7 @@ def execute(
 
             device.use_threads(config["threads"])
             train = function(config["train"])
-            parts = _taken_by(train, config, make_parts(config))
+            parts = _taken_by(train, config, make_parts(config, composed.task))
         metrics, batch_size = metrics_and_batch_size(parts["task"])
         if display is not None:
             display.metric = metrics[0]
@@ -162,10 +162,10 @@ def restoring_directory() -> Iterator[Path]:
             os.chdir(base)
 
 
-def make_parts(config: dict[str, Any]) -> dict[str, Any]:
-    """Make the parts for a training loop. Raises: UsageError if one refuses its arguments."""
+def make_parts(config: dict[str, Any], task: Any = None) -> dict[str, Any]:
+    """Make the parts for a training loop. Args: task: if it is made already. Raises: UsageError if one refuses."""
     names = [name for name in (*PARTS, *OPTIONAL_PARTS) if name != "train" and name in config]
-    return {name: make(config[name], name) for name in names}
+    return {name: task if name == "task" and task is not None else make(config[name], name) for name in names}
 
 
 def _taken_by(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:

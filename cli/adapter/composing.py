@@ -56,6 +56,7 @@ class Composed(NamedTuple):
     experiment: str  # its name; see `experiment_name`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, if known
     notes: tuple[str, ...] = ()  # on a user's data, and on keys of a preset that a chosen part does not take
+    task: Any = None  # the task of the config, if it was made to choose what suits it; it has read its data
 
     @property
     def yaml(self) -> str:
@@ -92,25 +93,36 @@ def compose(
             overrides must not come from a file.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
-    config, experiment, choices, notes = _suited(overrides, config_dir, {} if bases is None else bases, calls_own)
-    return Composed(_resolved(config), experiment, choices, notes)
+    suited = _suited(overrides, config_dir, {} if bases is None else bases, calls_own)
+    return Composed(_resolved(suited.config), *suited[1:])
 
 
-def _suited(
-    overrides: list[str], config_dir: Path | None, bases: Bases, calls_own: bool
-) -> tuple[DictConfig, str, dict[str, str], tuple[str, ...]]:
+class _Suited(NamedTuple):
+    """As `Composed`, with unresolved references."""
+
+    config: DictConfig
+    experiment: str
+    choices: dict[str, str]
+    notes: tuple[str, ...]
+    task: Any
+
+
+def _suited(overrides: list[str], config_dir: Path | None, bases: Bases, calls_own: bool) -> _Suited:
     """As `_composed`, with the choices of `_chosen`, and an experiment named after a user's data."""
     config, experiment, choices, notes = _composed(overrides, config_dir, bases)
-    chosen, remarks = _chosen(_resolved(config), overrides, config_dir, calls_own)
+    first = _resolved(config)
+    chosen, remarks, task = _chosen(first, overrides, config_dir, calls_own)
     if chosen:
         config, experiment, choices, notes = _composed([*chosen, *overrides], config_dir, bases)
-    return config, own_name(experiment, _resolved(config)), choices, (*remarks, *notes)
+    last = _resolved(config)
+    is_same = last.get("task") == first.get("task")
+    return _Suited(config, own_name(experiment, last), choices, (*remarks, *notes), task if is_same else None)
 
 
 def _chosen(
     config: dict[str, Any], overrides: list[str], config_dir: Path | None, calls_own: bool
-) -> tuple[list[str], list[str]]:
-    """Return overrides for what is not typed, and remarks on them.
+) -> tuple[list[str], list[str], Any]:
+    """Return overrides for what is not typed, remarks on them, and the task that was made to find them, or None.
 
     They are what suits the user's data, layers as in the run of `init_from`, and no other length than a typed one.
     """
@@ -126,7 +138,7 @@ def _chosen(
     lengths = [key for key in _LENGTHS if typed.get(key) is not None]
     if len(lengths) == 1:  # a length that is typed replaces that of the preset
         lines += [f"{key}=null" for key in _LENGTHS if key not in typed and has_key(config, key)]
-    return lines, remarks + [remark] * bool(remark)
+    return lines, remarks + [remark] * bool(remark), suggested.task if suggested else None
 
 
 def _typed(overrides: list[str]) -> dict[str, Any]:
@@ -140,7 +152,7 @@ def template(overrides: list[str], *, calls_own: bool = False) -> Template:
 
     Args: calls_own: as for `compose`. Raises: as `compose`.
     """
-    config, experiment, choices, notes = _suited(overrides, None, {}, calls_own)
+    config, experiment, choices, notes, _ = _suited(overrides, None, {}, calls_own)
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices, notes)
 

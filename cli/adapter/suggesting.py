@@ -24,6 +24,7 @@ PRESET = "file"  # the experiment for data of the user's own
 class DataSuggestions(NamedTuple):
     """A description of a user's data, and the choices that suit them."""
 
+    task: Any  # that was made to find them; None if the data do not exist
     data: str  # lines; "" if the data do not exist
     choices: list[Suggestion]
 
@@ -50,7 +51,7 @@ def suggestions(
 ) -> DataSuggestions | None:
     """Return the choices that suit a `File` task, or a dataset of the user's own, without those that are typed.
 
-    This reads the data; for a file, the run's own task then finds them in a cache.
+    This reads the data.
 
     Args:
         config: composed of the typed overrides.
@@ -72,7 +73,7 @@ def suggestions(
     from tracetorch.tasks.file import Suggestion, suggest
     from tracetorch.tasks.sampled import SampledTask
 
-    data, found = "", [] if "experiment" in typed else [Suggestion("experiment", PRESET, "")]
+    task, data, found = None, "", [] if "experiment" in typed else [Suggestion("experiment", PRESET, "")]
     if not is_file or expanded(node["path"]).exists():  # otherwise the run says so when it makes its task
         task = make(node, "task")
         if not isinstance(task, SampledTask):
@@ -83,7 +84,9 @@ def suggestions(
         data = "\n".join([task.description(), *task.remarks])
         found += suggest(task, rule, hidden, length)
     return DataSuggestions(
-        data, [each for each in found if each.key not in typed and (each.key in GROUPS or has_key(config, each.key))]
+        task,
+        data,
+        [each for each in found if each.key not in typed and (each.key in GROUPS or has_key(config, each.key))],
     )
 
 

@@ -187,7 +187,7 @@ def _compose(
     except UsageError as error:
         which = f"job {at} of {count} ({shorten(' '.join(job))}): " if count > 1 else ""
         raise UsageError(f"{which}{error}") from error
-    return composed
+    return composed._replace(task=None)  # so that only one is in memory
 
 
 def write_plan(planned: Plan, folder: Path) -> Plan:

@@ -34,7 +34,7 @@ def test_a_sweep_is_compared_into_its_own_folder(it):
     lines = result.stdout.splitlines()
     assert lines[0] == "poisson_clicks: 6 runs in 2 groups"
     assert lines[-1] == "comparison.html, .png, .svg, .csv and runs.csv in sweep/compare"
-    for words in ("A lr=0.1 3 0.75 ± 0.12", "optimizer.lr 0.1 0.2", "B − A +0.1600"):
+    for words in ("A lr=0.1 3 0.75 ± 0.12", "optimizer.lr 0.1 (A); 0.2 (B)", "B − A +0.1600"):
         assert any(" ".join(line.split()).startswith(words) for line in lines), words
     assert "left out" not in result.stdout and max(map(len, lines)) <= 80
     first, second = rows(it / "compare" / "comparison.csv")

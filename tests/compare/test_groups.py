@@ -9,7 +9,7 @@ import yaml
 from tests.run_folders import NOTHING, run_folder, sweep, usual_summary
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.compare.groups import UnknownNameError, differing, labels, letters, show
-from tracetorch.compare.tables import first_lines, of_costs, of_differences, of_groups, of_pairs
+from tracetorch.compare.tables import differences_in_short, first_lines, of_costs, of_differences, of_groups, of_pairs
 
 
 def runs_of(found):
@@ -60,6 +60,8 @@ def test_keys_that_follow_from_a_choice_are_in_the_table_and_not_in_the_label(tm
         ["optimizer.betas", "[0.9,0.999]", "–"],
         ["optimizer.momentum", "–", "0.9"],
     ]
+    short = differences_in_short(found)
+    assert short.rows == [["optimizer", "adam (A); sgd (B)"]] and "2 keys of parts that other groups" in short.note
 
 
 def test_a_label_of_groups_with_many_differences_names_those_that_distinguish_them(tmp_path):
@@ -71,6 +73,11 @@ def test_a_label_of_groups_with_many_differences_names_those_that_distinguish_th
     expected = [f"rule={rule}, lr={lr}" for rule in ("bptt", "trace") for lr in (1, 2, 3)]
     assert [group.label for group in found.groups] == expected
     assert len(of_differences(found).rows) == 11
+    assert differences_in_short(found).rows[:3] == [
+        ["rule", "bptt (A–C); trace (D–F)"], ["optimizer.lr", "1 (A, D); 2 (B, E); 3 (C, F)"],
+        ["x0", "2 (A–C); 1 (D–F)"],
+    ]  # fmt: skip
+    assert not of_pairs(found, in_short=True).rows and len(of_pairs(found).rows) == 15  # single runs
 
 
 def test_groups_by_a_key(tmp_path):

@@ -252,6 +252,20 @@ class TestDataset:
         task = Dataset(loader, test=0.5)
         assert (task.batch_size, task.input_size, task.output_size, len(task.splits["test"])) == (5, 2, 2, 20)
 
+    def test_an_item_is_read_once_at_the_start_and_a_training_item_twice_if_a_scale_is_learned(self):
+        class Counted(TensorDataset):
+            def __getitem__(self, at):
+                reads[at] += 1
+                return super().__getitem__(at)
+
+        inputs, labels = series(40)
+        data = Counted(torch.from_numpy(inputs), torch.from_numpy(labels))
+        for options, most in (({"normalize": "none"}, 1), ({}, 2)):
+            reads = np.zeros(40, dtype=int)
+            task = Dataset(data, **options)
+            reads[0] = 1  # it is also read for the form of all
+            assert (np.delete(reads[task.splits["train"]], 0) == most).all() and (reads[task.splits["test"]] == 1).all()
+
     def test_images_are_steady_inputs_and_a_second_dataset_is_the_test(self):
         images = TensorDataset(torch.rand(10, 1, 4, 4), torch.arange(10) % 2)
         task = Dataset(images, test=TensorDataset(torch.rand(4, 1, 4, 4), torch.arange(4) % 2), validation=0, steps=3)

@@ -51,11 +51,14 @@ class Comparison:
     def is_paired(self) -> bool:
         return len(self.groups) <= MOST_PAIRED
 
-    def pairs(self) -> list[tuple[Group, Group, Difference]]:
-        """Pairs of groups, and the mean of the second group minus the mean of the first."""
+    def pairs(self, *, with_best: bool = False) -> list[tuple[Group, Group, Difference]]:
+        """Pairs of groups, and the mean of the second group minus the mean of the first.
+
+        Args: with_best: only pairs with the best group, as for many groups.
+        """
         best = self.best
-        with_best = [(best, group) for group in self.groups if group is not best]
-        chosen = combinations(self.groups, 2) if self.is_paired else with_best
+        those = [(best, group) for group in self.groups if group is not best]
+        chosen = combinations(self.groups, 2) if self.is_paired and not with_best else those
         return [(first, second, difference(first.pairs(), second.pairs())) for first, second in chosen]
 
 

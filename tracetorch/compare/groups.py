@@ -15,7 +15,7 @@ from tracetorch.compare.values import MeasuredRun, as_number
 from tracetorch.runs.identity import NOT_THE_EXPERIMENT, name_of
 
 _FACTS = ("rule", "experiment")  # entries of run.json by which runs can be grouped, as by config keys
-_TARGET = "._target_"
+TARGET = "._target_"
 _MAX_VALUES = 4  # values to show of a key that varies within a group
 _MAX_KEYS = 4  # keys in a label
 
@@ -139,14 +139,14 @@ def letters(number: int) -> str:
 def value_of(run: CompletedRun, key: str) -> str | None:
     """A run's value of a key, or the name of the part, such as "adam", if the key holds a part; None if missing."""
     config = run.config or {}
-    target = config.get(f"{key}{_TARGET}")
+    target = config.get(f"{key}{TARGET}")
     return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
 
 
 def _known(runs: Sequence[CompletedRun]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.config or {} if not key.endswith("_partial_"))
     facts = [fact for fact in _FACTS if any(run.fact(fact) for run in runs)]
-    return list(dict.fromkeys([*facts, *(key.removesuffix(_TARGET) for key in keys)]))
+    return list(dict.fromkeys([*facts, *(key.removesuffix(TARGET) for key in keys)]))
 
 
 # ── how groups differ ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,7 +172,7 @@ def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
             differences[key] = values
     named = {}
     for key, values in differences.items():
-        part = key.removesuffix(_TARGET)
+        part = key.removesuffix(TARGET)
         short = [tuple(name_of(value) for value in some) for some in values]
         is_unique = len({name for some in short for name in some}) == len({value for some in values for value in some})
         if part != key and part not in differences and is_unique:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tracetorch.compare.collect import LeftOut
 from tracetorch.compare.comparison import Comparison
-from tracetorch.compare.groups import show
+from tracetorch.compare.groups import TARGET, show
 from tracetorch.compare.statistics import Summary
 from tracetorch.compare.text import duration, mebibytes, number, plain, plain_words, span, with_error
 from tracetorch.compare.values import MeasuredRun
@@ -36,6 +36,10 @@ def of_groups(comparison: Comparison) -> Table:
     of_single = "; a single run has none" if any(group.statistics.n == 1 for group in comparison.groups) else ""
     note = f"n: runs. ±: 95 % interval of the mean, by Student's t{of_single}. Time and memory: means over the runs."
     return Table("Groups", head, rows, 2, note)
+
+
+_MOST_VALUES = 8  # of a key, in short
+_MOST_PAIRED_IN_SHORT = 4
 
 
 ACTIVITY = {
@@ -89,17 +93,59 @@ def of_differences(comparison: Comparison) -> Table:
     return Table("What differs", ["", *keys], rows, 99, note)
 
 
-def of_pairs(comparison: Comparison) -> Table:
-    """A row for each pair of groups: the difference of the means, and its interval."""
+def differences_in_short(comparison: Comparison) -> Table:
+    """A row for each key that differs: its values, each followed by its groups, such as "0.1 (A, B); 0.2 (C–F)".
+
+    Keys that some groups lack because a part above them differs, such as the keys of another task, are only counted.
+    """
+    if not comparison.differences:
+        return of_differences(comparison)
+    parts = {key.removesuffix(TARGET) for key in comparison.differences}
+    rows, implied = [], 0
+    for key, values in comparison.differences.items():
+        above = (key.rsplit(".", at)[0] for at in range(1, key.count(".") + 1))
+        if not all(values) and any(part in parts for part in above):
+            implied += 1
+            continue
+        by_value: dict[str, list[int]] = {}
+        for at, some in enumerate(values):
+            by_value.setdefault(show(some), []).append(at)
+        shown = [f"{value} ({_letters(places, comparison)})" for value, places in by_value.items()]
+        rows.append([plain(key), "; ".join(first_lines(shown, _MOST_VALUES))])
+    note = "Seeds, device, threads and output folders are ignored."
+    if implied:
+        note += f" {implied} keys of parts that other groups do not have: see comparison.html."
+    return Table("What differs", ["key", "value (groups)"], rows, 2, note)
+
+
+def _letters(places: list[int], comparison: Comparison) -> str:
+    """The letters of groups, such as "A, C–E". Args: places: of the groups, ascending."""
+    spans: list[list[int]] = []
+    for place in places:
+        if not spans or spans[-1][-1] != place - 1:
+            spans.append([])
+        spans[-1].append(place)
+    letters = [[comparison.groups[place].letter for place in span] for span in spans]
+    return ", ".join(f"{each[0]}–{each[-1]}" if len(each) > 2 else ", ".join(each) for each in letters)
+
+
+def of_pairs(comparison: Comparison, *, in_short: bool = False) -> Table:
+    """A row for each pair of groups: the difference of the means, and its interval.
+
+    Args: in_short: of more than 4 groups, only the pairs with the best; without rows if no pair has an interval.
+    """
     rows = []
-    for first, second, difference in comparison.pairs():
+    is_short = in_short and len(comparison.groups) > _MOST_PAIRED_IN_SHORT
+    pairs, best = comparison.pairs(with_best=is_short), comparison.best
+    if in_short and all(math.isnan(difference.low) for _, _, difference in pairs):
+        pairs = []
+    for first, second, difference in pairs:
         low, high = difference.low, difference.high
         interval = [difference.how, ""] if math.isnan(low) else [span(low, high, "+"), difference.how]
         rows.append([f"{second.letter} − {first.letter}", number(difference.mean, "+"), *interval])
     note = "An interval that contains 0 shows no difference. Not corrected for multiple comparisons."
-    if not comparison.is_paired:
+    if is_short or not comparison.is_paired:
         extreme = "lowest" if lower_is_better(comparison.metric) else "highest"
-        best = comparison.best
         note = f"Each against {best.letter}, {plain(best.label, 80)}, whose mean is the {extreme}. {note}"
     return Table("Differences", ["groups", "difference", "95 % interval", "by"], rows, 1, note)
 

@@ -47,8 +47,17 @@ class Samples:
     remark: str = ""
     """A note of the reader: what it changed, or a setting that may be missing."""
 
+    lengths: Sequence[int] | None = None
+    """Number of steps of each sample, 0 without steps, if it is known without reading all inputs; None if not."""
+
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def num_steps(self) -> Sequence[int]:
+        """Return the number of steps of each sample; 0 for samples without steps and for events."""
+        if self.lengths is not None:
+            return self.lengths
+        return [len(value) if isinstance(value, np.ndarray) and value.ndim > 1 else 0 for value in self.inputs]
 
 
 def check_finite(values: Array, what: str) -> None:

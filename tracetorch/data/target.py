@@ -46,7 +46,7 @@ def as_target(
     Raises: ValueError that names the sample, says what was found and what is wanted.
     """
     parts = [np.asarray(value) for value in samples.target]
-    lengths = [len(value) if isinstance(value, np.ndarray) and value.ndim > 1 else 0 for value in samples.inputs]
+    lengths = samples.num_steps()
     fits = all(length and part.shape[:1] == (length,) for part, length in zip(parts, lengths, strict=True))
     if at == "steps" and not fits:
         wrong = next(n for n, part in enumerate(parts) if not lengths[n] or part.shape[:1] != (lengths[n],))

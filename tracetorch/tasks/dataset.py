@@ -21,7 +21,8 @@ class Dataset(SampledTask):
 
     An input is a tensor or an array, (steps, channels), or (channels,) for a steady input. An input of three or more
     dimensions, such as an image, is flattened to (channels,), or, with `has_steps`, to (steps, channels). The dataset
-    reads each item several times at the start, and again for each batch; its transforms run each time.
+    reads each item once at the start, a training item once more if a scale is learned, and again for each batch; its
+    transforms run each time.
 
         task = tt.tasks.Dataset(MyDataset("train"), test=MyDataset("test"))
 
@@ -53,9 +54,9 @@ class Dataset(SampledTask):
         origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(items.values())])
         masks: dict[str, Array] = {name: origin == at for at, name in enumerate(items)}
         names = [f"{name} item {at}" for name, part in items.items() for at in range(len(part))]
-        targets = [part.target(at) for part in items.values() for at in range(len(part))]
+        lengths, targets = zip(*(joined.length_and_target(at) for at in range(len(joined))), strict=True)
         title = type(_dataset(train)).__name__
-        samples = Samples(joined, joined[0].shape[-1], targets, {}, names, title)
+        samples = Samples(joined, joined.channels, targets, {}, names, title, lengths=lengths)
         held_out = {"test": masks.get("test", test), "validation": masks.get("validation", validation)}
         super().__init__(samples, **cast(Any, held_out), **options)
 
@@ -75,18 +76,22 @@ class _Items(Sequence[Array]):
         return len(self._dataset)
 
     def __getitem__(self, at: Any) -> Any:
-        value = _as_array(self._item(at)[0], f"{self.name} item {at}").astype(np.float32, copy=False)
+        return self._input(at, self._item(at)[0])
+
+    def both(self, at: int) -> tuple[Array, Any]:
+        """Return input and target of an item. Raises: ValueError that names the item."""
+        given, goal = self._item(at)
+        target = goal if isinstance(goal, str) else _as_array(goal, f"the target of {self.name} item {at}")
+        return self._input(at, given), target
+
+    def _input(self, at: int, given: Any) -> Array:
+        value = _as_array(given, f"{self.name} item {at}").astype(np.float32, copy=False)
         if not value.ndim:
             raise ValueError(f"{self.name} item {at} is {value}; wanted: an array (channels,) or (steps, channels)")
         if value.ndim > 2:
             value = value.reshape(len(value), -1) if self._has_steps else value.reshape(-1)
         check_finite(value, f"{self.name} item {at}: ")
         return value
-
-    def target(self, at: int) -> Any:
-        """Return the target of an item. Raises: ValueError that names the item."""
-        goal = self._item(at)[1]
-        return goal if isinstance(goal, str) else _as_array(goal, f"the target of {self.name} item {at}")
 
     def _item(self, at: int) -> tuple[Any, Any]:
         item = self._dataset[int(at)]
@@ -101,13 +106,23 @@ class _Joined(Sequence[Array]):
     def __init__(self, parts: list[_Items]):
         self._places = [(part, at) for part in parts for at in range(len(part))]
         self._first: tuple[int, ...] = parts[0][0].shape
+        self.channels = self._first[-1]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, at: Any) -> Any:
         part, inside = self._places[at]
-        value, first = part[inside], self._first
+        return self._checked(part[inside], part, inside)
+
+    def length_and_target(self, at: int) -> tuple[int, Any]:
+        """Return the number of steps of an item, 0 without steps, and its target."""
+        part, inside = self._places[at]
+        value, target = part.both(inside)
+        return len(self._checked(value, part, inside)) if value.ndim > 1 else 0, target
+
+    def _checked(self, value: Array, part: _Items, inside: int) -> Array:
+        first = self._first
         if value.ndim != len(first) or value.shape[-1] != first[-1]:
             wanted = f"({'steps, ' * (len(first) - 1)}{first[-1]}), as the first"
             raise ValueError(f"{part.name} item {inside} has the shape {value.shape}; wanted: {wanted}")

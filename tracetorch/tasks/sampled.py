@@ -509,7 +509,7 @@ class SampledTask(Task):
                     f"{_MOST_STEPS:,} are not read. Give a larger dt, or task.max_time"
                 )
             return lengths
-        return np.array([len(sample) for sample in inputs]) * self.steps_per_frame
+        return np.array(self.samples.num_steps()) * self.steps_per_frame
 
     def _split(self, test: float | str | Array, validation: float | str | Array, *, may_miss_classes: bool) -> None:
         """Set `splits`: the sample numbers of each split.
