@@ -284,6 +284,7 @@ def test_receptive_fields_come_strongest_first_on_a_symmetric_scale() -> None:
 
 def test_confusion_normalises_each_row_and_leaves_empty_ones_blank() -> None:
     targets, predictions = torch.tensor([0, 0, 0, 0, 2]), torch.tensor([0, 0, 0, 1, 2])
+    plot.confusion(targets, predictions, ["$\\bad$", "語", "a$b$" * 9]).draw_without_rendering()  # no mathematics
     fig = plot.confusion(targets, predictions, ["a", "b", "c"])
     shown = np.ma.filled(fig.axes[0].images[0].get_array(), np.nan)
     np.testing.assert_array_equal(shown, [[75, 25, 0], [math.nan] * 3, [0, 0, 100]])
