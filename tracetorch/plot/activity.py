@@ -29,6 +29,7 @@ _MAX_LEGEND_ACTIONS = 12
 _MOST_LETTERS = 14  # of a name at the end of a line
 _NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit, which stay in one line
 _MAX_SEPARATE = 4  # panels of outputs
+_MOST_NAMED = 4  # neurons of a panel that all have a tick; of more, the first and the last
 _FREQUENCIES = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 3))  # of ticks, in Hz
 _MAX_LINES = 3  # of channels that are not spikes; more are an image
 
@@ -521,7 +522,8 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         _title(axes, f"{name}{f' ({part})' if part else ''}")
         return
     if layer.frequencies is None or shown != sorted(shown):
-        axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
+        named = range(len(shown)) if len(shown) <= _MOST_NAMED else (0, len(shown) - 1)
+        axes.set_yticks(named, labels=[str(shown[at]) for at in named])
         axes.set_ylabel(unit)
     else:
         centres = [layer.frequencies[at] for at in shown]
