@@ -135,7 +135,7 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     spikes = torch.zeros(40, 90)
     spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
     layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
-    assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "81"]
+    assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "7", "81"]
     rate = "0.00083 spikes per step".replace(" ", "\N{NO-BREAK SPACE}")
     assert f"layer 0 (3 of 90 neurons, 87 of 90 silent), {rate}" in texts(layer.figure)
     said = texts(drawings.episode(names=["left", "right"], dt=0.01, whole=False, threshold=None))
