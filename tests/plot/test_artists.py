@@ -135,7 +135,7 @@ def test_an_episode_shows_actions_policy_membranes_and_every_spike() -> None:
     spikes = torch.zeros(40, 90)
     spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
     layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
-    assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "81"]
+    assert [label.get_text() for label in layer.get_yticklabels()] == ["0", "7", "81"]
     rate = "0.00083 spikes per step".replace(" ", "\N{NO-BREAK SPACE}")
     assert f"layer 0 (3 of 90 neurons, 87 of 90 silent), {rate}" in texts(layer.figure)
     said = texts(drawings.episode(names=["left", "right"], dt=0.01, whole=False, threshold=None))
@@ -284,6 +284,7 @@ def test_receptive_fields_come_strongest_first_on_a_symmetric_scale() -> None:
 
 def test_confusion_normalises_each_row_and_leaves_empty_ones_blank() -> None:
     targets, predictions = torch.tensor([0, 0, 0, 0, 2]), torch.tensor([0, 0, 0, 1, 2])
+    plot.confusion(targets, predictions, ["$\\bad$", "語", "a$b$" * 9]).draw_without_rendering()  # no mathematics
     fig = plot.confusion(targets, predictions, ["a", "b", "c"])
     shown = np.ma.filled(fig.axes[0].images[0].get_array(), np.nan)
     np.testing.assert_array_equal(shown, [[75, 25, 0], [math.nan] * 3, [0, 0, 100]])

@@ -16,8 +16,8 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.labels import drawable, legend, name_right, remark, round_ticks
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, small, tint
+from tracetorch.plot.labels import drawable, legend, name_right, remark, round_ticks, shortened
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, distinct_colors, figure, small, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
 _SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of epochs
@@ -26,8 +26,10 @@ _MAX_VECTORS = 2_000  # with more spikes in a panel, an SVG stores them as a pic
 _PANEL_WIDTH = 195  # approximate width of a panel in points; a letter has 4
 _LABEL_HEIGHT = 0.16  # of a name at the end of a line, as a fraction of its panel
 _MAX_LEGEND_ACTIONS = 12
+_MOST_LETTERS = 14  # of a name at the end of a line
 _NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit, which stay in one line
 _MAX_SEPARATE = 4  # panels of outputs
+_MOST_NAMED = 4  # neurons of a panel that all have a tick; of more, the first and the last
 _FREQUENCIES = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 3))  # of ticks, in Hz
 _MAX_LINES = 3  # of channels that are not spikes; more are an image
 
@@ -76,10 +78,10 @@ def raster(
     clock = Clock.of(lengths[0], dt)
     of_input = {"input": frequencies}
     drawn = {name: _Layer.of(name, values, neurons, of_input.get(name)) for name, values in values_of.items()}
-    if separate and lines is not None:
-        names = value_names(names, lines.shape[1])
     outputs = [] if lines is None else _outputs(lines, names, None if separate else marked)
-    outputs = [output._replace(hue=HUES[0]) for output in outputs] if separate else outputs
+    if separate:
+        values = value_names(names, len(outputs))
+        outputs = [one._replace(name=name, hue=HUES[0]) for one, name in zip(outputs, values, strict=True)]
     groups = [[output] for output in outputs[:_MAX_SEPARATE]] if separate else [outputs] if outputs else []
     heights = [layer.height for layer in drawn.values()] + [0.7] * len(groups)
     shaded = _place_marks(marks or {}, clock)
@@ -218,7 +220,7 @@ def episode(
             axes.set_ylabel("membrane\n(a.u.)")
             _title(axes, f"neuron {at}{_rate_of(spikes_of, dt)}")
         starts = [clock.at(at * steps_per_decision * (dt or 1)) for at in range(num_decisions + 1)]
-        hues = [HUES[at % len(HUES)] for at in range(probabilities.shape[1])]
+        hues = distinct_colors(HUES, probabilities.shape[1])
         for at, hue in enumerate(hues):
             panels[-2].stairs(probabilities[:, at], starts, baseline=None, color=hue, linewidth=1.0)
         panels[-2].set(ylim=(-0.05, 1.05), ylabel="p(action)")
@@ -443,7 +445,8 @@ def _outputs(lines: Array, names: Sequence[str] | None, marked: Sequence[int] | 
     count = lines.shape[1]
     few = range(count) if marked is None or count <= len(HUES) else dict.fromkeys(marked)
     hues = dict(zip(few, HUES, strict=False))
-    return [_Output(names[at] if names else str(at), lines[:, at], hues.get(at)) for at in range(count)]
+    short = shortened(names or list(map(str, range(count))), lambda name: len(name) <= _MOST_LETTERS)
+    return [_Output(name, lines[:, at], hues.get(at)) for at, name in enumerate(short)]
 
 
 def _draw_readout(axes: Axes, outputs: Sequence[_Output], clock: Clock, *, separate: bool) -> None:
@@ -519,7 +522,8 @@ def _draw_layer(axes: Axes, layer: _Layer, clock: Clock, dt: float | None) -> No
         _title(axes, f"{name}{f' ({part})' if part else ''}")
         return
     if layer.frequencies is None or shown != sorted(shown):
-        axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in dict.fromkeys((shown[0], shown[-1]))])
+        named = range(len(shown)) if len(shown) <= _MOST_NAMED else (0, len(shown) - 1)
+        axes.set_yticks(named, labels=[str(shown[at]) for at in named])
         axes.set_ylabel(unit)
     else:
         centres = [layer.frequencies[at] for at in shown]

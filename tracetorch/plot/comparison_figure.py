@@ -292,8 +292,7 @@ def _handle(name: str, shown: str, at: int, panels: Sequence[Panel], *, connecte
     """Make a legend entry: the name as shown, and the number of runs per point."""
     counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
-    label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
-    return Line2D([], [], **_mark_of(at, connected=connected), label=label)
+    return Line2D([], [], **_mark_of(at, connected=connected), label=f"{shown} (n={n})")
 
 
 def _scale(

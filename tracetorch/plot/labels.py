@@ -17,6 +17,8 @@ from matplotlib.ticker import MaxNLocator
 
 from tracetorch.plot.style import COLORS, small
 
+MOST_LETTERS = 24  # of a name at a tick
+
 Records = Iterable[Mapping[str, Any]]
 
 
@@ -33,12 +35,24 @@ def count_axis(axis: Axis, most: int) -> None:
 
 def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lower"] = "upper") -> None:
     """Add a legend above ("upper") or below ("lower") all panels; the figure grows by the height of the legend."""
+    for handle in handles:
+        handle.set_label(drawable(str(handle.get_label())).lstrip("_ ") or "?")  # matplotlib omits names such as _x
     widths = [3.8 * len(str(handle.get_label())) + 22 for handle in handles]  # approximate, in points
     available = 72 * fig.get_figwidth()
     columns = len(handles) if sum(widths) <= available else max(1, int(available / max(widths)))
     fig.set_figheight(fig.get_figheight() + 0.15 * math.ceil(len(handles) / columns))
     by_rows = [handles[at] for column in range(columns) for at in range(column, len(handles), columns)]
-    fig.legend(handles=by_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
+    found = fig.legend(
+        handles=by_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns
+    )
+    for text in found.get_texts():
+        text.set_parse_math(False)
+
+
+def named_ticks(axis: Axis, positions: Iterable[float], names: Iterable[str], **look: Any) -> None:
+    """Place ticks with names, such as those of classes. Args: look: of their text."""
+    labels = shortened([drawable(name) for name in names], lambda name: len(name) <= MOST_LETTERS)
+    axis.set_ticks(list(positions), labels=labels, parse_math=False, **look)
 
 
 def value_axis(axis: Axis, most: int) -> None:

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks, value_axis
 from tracetorch.plot.smoothing import default_width, fits, smoothed
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, is_narrow, tint
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, distinct_colors, figure, is_narrow, tint
 
 Points = tuple[Sequence[int], Sequence[float]]
 
@@ -181,10 +181,11 @@ def gradient(records: Records) -> Figure:
     with figure(DOUBLE, 4.6 if is_narrow() else 2.6) as fig:
         left, right = fig.subplots(*(2, 1) if is_narrow() else (1, 2))
         handles, cosines, ratios = [], [0.0, 1.0], [0.5, 2.0]
+        hues = distinct_colors(_LAYER_HUES, len(layers))
         for name in names:
             layer, kind = _layer_and_kind(name)
             dash, marker = _LOOKS.get(kind, _OTHER_LOOK)
-            hue = _LAYER_HUES[layers.index(layer) % len(_LAYER_HUES)]
+            hue = hues[layers.index(layer)]
             look: dict[str, Any] = {"color": hue, "marker": marker, "linestyle": dash}
             label = f"{layer.replace('layers.', 'layer ')}, {kind.replace('_', ' ')}"
             x, cosine = points_of(rows, f"{name}.cosine")

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tracetorch.plot.labels import Records, count_axis, legend, points_of, round_ticks, value_axis
+from tracetorch.plot.labels import Records, count_axis, legend, named_ticks, points_of, round_ticks, value_axis
 from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
@@ -141,7 +141,7 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
             bar.outline.set_visible(False)
             bar.locator = round_ticks(3)
             axes.set(ylim=(actions - 0.5, -0.5), ylabel="action")
-            axes.set_yticks(range(actions), labels=names)
+            named_ticks(axes.yaxis, range(actions), names or map(str, range(actions)))
         lines = _mark_switches(panels, _switches(records), "black")
         _over_decisions(panels[-1], rows)
         fig.align_ylabels(panels)

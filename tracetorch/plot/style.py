@@ -306,6 +306,12 @@ def look_of_line(number: int) -> dict[str, Any]:
     return {"color": _HUES[hue], "linestyle": _DASHES[cycle % len(_DASHES)]}
 
 
+def distinct_colors(hues: Sequence[str], count: int) -> list[Any]:
+    """So many colours: the hues, then their tints, which become lighter; they repeat only after many."""
+    colors = [*hues, *(tint(hue, strength) for strength in (0.5, 0.25) for hue in hues)]
+    return [colors[at % len(colors)] for at in range(count)]
+
+
 def tint(color: str, strength: float) -> tuple[float, float, float]:
     """A colour mixed with white. Args: strength: 1 gives the colour itself, 0 gives white."""
     red, green, blue = (1 - strength * (1 - channel) for channel in to_rgb(color))

@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_trials
-from tracetorch.plot.labels import label_level, legend, round_ticks
+from tracetorch.plot.labels import MOST_LETTERS, label_level, legend, named_ticks, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, is_narrow, small, tint
 
 _MIN_LOG_RATIO = 10  # smallest ratio of the largest to the smallest value for a logarithmic axis
@@ -158,14 +158,14 @@ def confusion(targets: Tensor, predictions: Tensor, labels: Sequence[str]) -> Fi
     share = np.divide(100 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     size = max(SINGLE - 0.9, min(0.3 * classes, 5.0))
     every = max(1, -(-classes // 20))
-    label_width = 0.055 * max(map(len, labels))  # approximate, in inches
+    label_width = 0.055 * min(MOST_LETTERS, max(map(len, labels)))  # approximate, in inches
     is_rotated = label_width > every * size / classes
     with figure(size + 0.9 + label_width, size + 0.4 + (0.7 * label_width if is_rotated else 0)) as fig:
         axes = fig.subplots()
         texts = [[f"{count}" if count else "" for count in row] for row in counts] if classes <= 12 else None
         image = _map(axes, share, (0, 100), texts)
-        axes.set_xticks(range(0, classes, every), labels[::every], **(_ROTATION if is_rotated else {}))
-        axes.set_yticks(range(0, classes, every), labels[::every])
+        named_ticks(axes.xaxis, range(0, classes, every), labels[::every], **(_ROTATION if is_rotated else {}))
+        named_ticks(axes.yaxis, range(0, classes, every), labels[::every])
         title = f"{100 * (true == predicted).mean():.1f} % correct (n = {len(true):,})"
         axes.set(xlabel="predicted class", ylabel="true class", title=title)
         fig.colorbar(image, ax=axes, label="share of true class (%)", shrink=0.8).outline.set_visible(False)
