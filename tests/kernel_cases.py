@@ -82,9 +82,9 @@ def combined(**values: Iterable[Any]) -> list[Any]:
 
 
 def on_kernels(**values: Iterable[Any]) -> pytest.MarkDecorator:
-    """`KERNELS`, each with combinations of these values; the interpreter, which is slow, with one in eleven of all."""
+    """`KERNELS`, each with combinations of these values; the slow interpreter with one in seventeen of all."""
     rows = combined(**values)
-    some = rows if TRITON.device == GPU else [row._replace(marks=()) for row in rows[::11]]
+    some = rows if TRITON.device == GPU else [row._replace(marks=()) for row in rows[::17]]
     cases = [
         pytest.param(module, *row.values, id=f"{name}-{row.id}", marks=[*marks, *row.marks])
         for module, name, marks, its in ((NUMBA, "numba", [], rows), (TRITON, "triton", _MARKS, some))
