@@ -74,7 +74,8 @@ def test_what_was_taken_for_a_sample_is_said(tmp_path):
     assert "if rows are time steps, give task.time=NAME" in read(wave)
     assert "give task.time=time_ms" in read({"time_ms": times * 10} | wave)
     assert "rows are" not in read(wave, "task.rows=samples")
-    assert "4 samples of 50 steps, 1 channel; 1 value at each step" in read(wave, "task.cut=50")
+    assert "4 samples of 50 steps, 1 channel; 1 value at each step" in (said := read(wave, "task.cut=50"))
+    assert "max_rate" not in said and "task.max_rate=2 (few neurons" in read(wave, "task.cut=50", "network.hidden=[8]")
     digits = np.arange(200) % 3 * 1.0  # whole numbers, as numpy's savetxt and Excel write them
     hint = "the targets 0, 1, 2 are real numbers, and so values to be predicted; for classes, give task.kind=label"
     assert hint in read({"x": signal, "target": digits})

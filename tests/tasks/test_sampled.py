@@ -246,19 +246,17 @@ def test_a_split_of_the_data_is_not_split_again(here):
 
 
 class TestDataset:
-    def test_a_loader_gives_its_dataset_and_its_batch_size(self):
+    def test_a_loader_gives_its_dataset_and_its_batch_size_and_each_item_is_read_once(self):
         inputs, labels = series(40)
         loader = DataLoader(TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels)), batch_size=5)
         task = Dataset(loader, test=0.5)
         assert (task.batch_size, task.input_size, task.output_size, len(task.splits["test"])) == (5, 2, 2, 20)
 
-    def test_an_item_is_read_once_at_the_start_and_a_training_item_twice_if_a_scale_is_learned(self):
-        class Counted(TensorDataset):
+        class Counted(TensorDataset):  # read once at the start; training items once more if a scale is learned
             def __getitem__(self, at):
                 reads[at] += 1
                 return super().__getitem__(at)
 
-        inputs, labels = series(40)
         data = Counted(torch.from_numpy(inputs), torch.from_numpy(labels))
         for options, most in (({"normalize": "none"}, 1), ({}, 2)):
             reads = np.zeros(40, dtype=int)

@@ -28,7 +28,9 @@ def lively(threshold=1.0):
     return LIF(6, 5), LIF(5, 4, threshold=threshold), LIS(4, 3)
 
 
-SILENT = "layer 1 (LIF(5, 4)) is silent: not one spike in the batch; lower its threshold, raise its decay, or give it a"
+SILENT = (
+    "layer 1 (LIF(5, 4)) is silent: not one spike in the batch; lower its threshold (network.neuron.threshold=5e+05), "
+)
 
 
 @pytest.mark.parametrize(

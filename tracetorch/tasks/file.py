@@ -278,6 +278,7 @@ def _cut(samples: Samples, steps: int) -> Samples:
 
 
 _FEW_CHANNELS = 4
+_FEW_NEURONS = 32  # in a hidden layer; among more, enough spike
 
 
 class Suggestion(NamedTuple):
@@ -319,7 +320,9 @@ def suggest(task: SampledTask, rule: str, hidden: Sequence[int], length: float |
     - One target for each sample: membranes with a time constant of a sixth of a sample, and eight learning moments in a
       sample, each with an update; one at the end for samples without steps, and for BPTT.
     - A target at each step: up to eight groups of neurons with time constants up to a fifth of a sample, receptive
-      fields for few channels, and OTTT, which takes a signal at every step.
+      fields for few channels, and OTTT, which takes a signal at every step. Of 16 receptive fields, two or three are
+      active, so that membranes with a time constant of a few steps deviate by .3 and few of them reach the threshold of
+      1: a network of few neurons would be almost silent, and gets a larger input.
     - Passes until the validation data show no progress.
 
     Args:
@@ -346,6 +349,8 @@ def suggest(task: SampledTask, rule: str, hidden: Sequence[int], length: float |
         found.append(Suggestion("optimizer.lr", "0.005", ""))
         if task.samples.channels <= _FEW_CHANNELS and task.encoding in ("current", "poisson"):
             found.append(Suggestion("task.population", "16", "few channels"))
+            if task.max_rate == 1 and task.encoding == "current" and min(hidden, default=0) <= _FEW_NEURONS:
+                found.append(Suggestion("task.max_rate", "2", "few neurons: those with short time constants spike too"))
     else:
         decay = f"{1 - 1 / max(2.0, min(steps, 6000) / 6):.4g}"
         found.append(Suggestion("network.neuron.decay", decay, "a sixth of a sample"))

@@ -138,7 +138,8 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
     mean_outputs = [*(layer.average_input() for layer in list(net)[1:]), output]
     for at, (layer, mean_output) in enumerate(zip(net, mean_outputs, strict=True)):
         if layer.neuron.spiking and mean_output is not None and not _any_nonzero(mean_output):
-            advice = "lower its threshold, raise its decay, or give it a bias"
+            part = "readout" if at == len(net) - 1 else "neuron"
+            advice = f"{_lower_threshold(layer, part)}, raise its decay, or give it a bias"
             raise DeadNetworkError(
                 f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"
             )
@@ -153,6 +154,17 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
         if is_idle and (has_gradient or not rewarded):
             advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
             raise DeadNetworkError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")
+
+
+def _lower_threshold(layer: Layer, part: str) -> str:
+    """The advice to lower a threshold, with what to type. Args: part: of the config, "neuron" or "readout"."""
+    threshold = getattr(layer.neuron, "threshold", None)
+    typed = (
+        f" (network.{part}.threshold={float(threshold.detach().mean()) / 2:.4g})"
+        if isinstance(threshold, Tensor)
+        else ""
+    )
+    return f"lower its threshold{typed}"
 
 
 def _gradients(layer: Layer) -> list[Tensor]:
