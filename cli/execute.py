@@ -163,7 +163,11 @@ def restoring_directory() -> Iterator[Path]:
 
 
 def make_parts(config: dict[str, Any], task: Any = None) -> dict[str, Any]:
-    """Make the parts for a training loop. Args: task: if it is made already. Raises: UsageError if one refuses."""
+    """Make the parts for a training loop.
+
+    Args: task: the task, if it was made before.
+    Raises: UsageError if a part refuses its arguments.
+    """
     names = [name for name in (*PARTS, *OPTIONAL_PARTS) if name != "train" and name in config]
     return {name: task if name == "task" and task is not None else make(config[name], name) for name in names}
 

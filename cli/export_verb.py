@@ -100,10 +100,10 @@ def _say_how_to_reset(target: str | None, dt: float, resets: set[str]) -> None:
     if "subtract" in resets:
         fact += "; NIR does not record that LIF neurons reset by subtraction"
     if target is None:
-        say(f"{fact}: for another framework, add --for" if resets else fact)
+        say(f"{fact}; to load it in another framework, export with --for NAME" if resets else fact)
         return
-    form = TARGETS[target]
-    advice = {"subtract": form.advice, "zero": form.zero_advice}
+    framework = TARGETS[target]
+    advice = {"subtract": framework.advice, "zero": framework.zero_advice}
     steps = [step for reset, step in advice.items() if reset in resets and step]
     say(f"{fact}; after loading it in {target}," if steps else f"{fact}; {target} reads these neurons as they are")
     for step in steps:

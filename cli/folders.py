@@ -181,13 +181,14 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
     if not holds(path.parent, path.name):
         others = [other for other in ("best", "latest") if holds(path.parent, f"{other}.pt")]
-        advice = f"; there is another: --checkpoint {others[0]}" if others else "; the run has written none yet"
+        also = f'; there is another: --checkpoint {others[0]}, in Python checkpoint="{others[0]}"' if others else ""
+        advice = also or "; the run has written none yet"
         raise UsageError(f"there is no checkpoint {path}{advice}")
     return path
 
 
 def with_targets_of(config: dict[str, Any], checkpoint: Path, typed: Iterable[str]) -> dict[str, Any]:
-    """A run's config, in which other data get the classes, and the kind of target, that its network was trained on.
+    """A run's config with the classes and the kind of target of its training, so that other data are read with them.
 
     Args: typed: the changes of the config; without one of the task, the config is returned as it is.
     """

@@ -173,7 +173,7 @@ _PLAIN_WORDS = {
 
 @contextmanager
 def _in_a_sentence(typed: Sequence[str]) -> Iterator[None]:
-    """Let an error of Typer about a typed word show as one sentence, as other errors do; not the help."""
+    """Show Typer's errors about a typed word as one sentence, like all other errors. The help stays as it is."""
     try:
         yield
     except Exception as error:

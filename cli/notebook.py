@@ -72,8 +72,8 @@ def load(
         checkpoint: the weights to use; None: those that the run tested.
         device: of the network and the task; None: as in the config.
         trust: packages whose code the config may call, in addition to traceTorch and torch.
-    Raises: UsageError if the folder is not that of a run, if its config cannot be used, and for a device or a typed
-        checkpoint that does not exist.
+    Raises: UsageError if the folder is not that of a run, if its config cannot be used, or if a given device or
+        checkpoint does not exist.
     Example: `net = tt.load("outputs/mnist/20260101-000000-abcdef").net`
     """
     from tracetorch.cli.folders import find_run, tested_checkpoint
@@ -92,8 +92,8 @@ def load(
 
 
 def _check_device(name: str) -> None:
-    """Raises: UsageError for a device that does not exist, before a part is made for it. The default needs no torch."""
-    if name in ("auto", "cpu"):
+    """Raises: UsageError for a device that does not exist, before a part is made for it."""
+    if name in ("auto", "cpu"):  # always exist: torch need not be loaded
         return
     from tracetorch.device import resolve
 
@@ -243,8 +243,7 @@ class SavedRun:
         from tracetorch.runs.checkpoint import read_checkpoint
         from tracetorch.tasks import Environment
 
-        self.config = with_targets_of(self.config, self.checkpoint, self._changes)
-        task = self._made("task")
+        task = self._made("task", with_targets_of(self.config, self.checkpoint, self._changes))
         task.to(device.resolve(self.config["device"]))
         parts = read_checkpoint(self.checkpoint)["parts"]
         if isinstance(task, Environment) or "task" in parts:
@@ -278,9 +277,9 @@ class SavedRun:
             raise UsageError(f"{type(self.task).__name__} has no {split} trials")
         return found.means
 
-    def _made(self, name: str) -> Any:
+    def _made(self, name: str, config: dict[str, Any] | None = None) -> Any:
         from tracetorch.cli.adapter import make
         from tracetorch.cli.execute import restoring_directory
 
         with restoring_directory():
-            return make(self.config[name], name)
+            return make((self.config if config is None else config)[name], name)

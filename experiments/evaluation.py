@@ -14,7 +14,7 @@ from tracetorch.rules import Rule
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
 from tracetorch.training.report import report, report_policy
-from tracetorch.training.setup import check_task, fit_to, load_for_test, network_and_loss
+from tracetorch.training.setup import check_task, load_for_test, load_task_state, network_and_loss
 
 
 def main(
@@ -41,7 +41,7 @@ def main(
     check_task(task, window)
     run.device = devices.resolve(device)
     task.to(run.device)
-    fit_to(checkpoint, task)
+    load_task_state(checkpoint, task)
     net, built_loss = network_and_loss(task, network, loss)
     net.to(run.device)
     content = load_for_test(checkpoint, net, task)

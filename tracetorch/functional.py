@@ -179,7 +179,8 @@ def lif_zero_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tens
     which makes the slope at y = 0 finite. softplus(−k·y)/k, the distance below y = 0, is subtracted from the rate, and
     the difference goes through the rounded line of `lif_rate`; k = 8.
 
-    After n steps from zero, the membrane holds a part of the current; as in `lif_rate`, it is taken to be θ/2.
+    The last term of x is the current that the membrane still holds after n steps from zero. The membrane is taken to
+    be θ/2, as in `lif_rate`; unlike there, the term vanishes for large n.
 
     Args, Returns: as `lif_rate`.
     Gradient: approximate. On simulated noisy input up to 1.2·θ, the rate is off by .035 on average at β = .5, .8 and

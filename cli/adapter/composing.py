@@ -21,7 +21,7 @@ from yaml import YAMLError
 from tracetorch.cli import project
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse, quote_value, typed_values
 from tracetorch.cli.adapter.presets import (
-    check_of_group,
+    check_not_of_another_group,
     conf_dir,
     config_folders,
     experiment_name,
@@ -56,7 +56,7 @@ class Composed(NamedTuple):
     experiment: str  # its name; see `experiment_name`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, if known
     notes: tuple[str, ...] = ()  # on a user's data, and on keys of a preset that a chosen part does not take
-    task: Any = None  # the task of the config, if it was made to choose what suits it; it has read its data
+    task: Any = None  # made already, with its data read, if settings were chosen to suit the data; else None
 
     @property
     def yaml(self) -> str:
@@ -367,7 +367,7 @@ def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageErr
     known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))
-    check_of_group(group, choice, config_dir)
+    check_not_of_another_group(group, choice, config_dir)
     listing = f"There are: {', '.join(known)}."
     return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {listing}")
 

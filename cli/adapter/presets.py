@@ -68,8 +68,8 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
 _TYPED = {"sweep": "tracetorch run -m sweep=", "search": "tracetorch tune search="}
 
 
-def check_of_group(group: str, name: str, config_dir: Path | None = None) -> None:
-    """Raises: UsageError if a name that is not a choice of a group is one of other groups."""
+def check_not_of_another_group(group: str, name: str, config_dir: Path | None = None) -> None:
+    """Raises: UsageError if a name that a group does not have is a choice of other groups; it says what to type."""
     files = f"*/{glob.escape(name)}.yaml"
     paths = [path for folder in config_folders(config_dir) for path in sorted(folder.glob(files)) if "/" not in group]
     if owners := [owner for owner in dict.fromkeys(path.parent.name for path in paths) if owner != group]:
@@ -91,7 +91,7 @@ def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
             raise UsageError(f"{group}={shorten(name)}: there is no such file")
         return path
     if name not in known:
-        check_of_group(group, name, config_dir)
+        check_not_of_another_group(group, name, config_dir)
         listing = f"There are: {', '.join(known)}; or give a file, such as {group}=mine.yaml."
         raise UsageError(f"{group}={shorten(name)}: there is no such {group}.{did_you_mean(name, known)} {listing}")
     return preset_file(group, name, config_dir)

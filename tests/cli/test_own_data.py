@@ -50,7 +50,7 @@ def test_a_path_is_enough(labelled, tmp_path):
     assert one_class.exit_code == 0 and "accuracy of 1" in one_class.output
     assert tt.load(tmp_path / "run", [f"task.path={tmp_path / 'two.npz'}"]).evaluate()["accuracy"] > 0.9
     for name, sentence in {
-        "new": "has the class 4, and the classes of this run are 0, 1",
+        "new": "no output for the class 4; its classes are 0, 1",
         "swapped": "trained with 3 channels, and SWAPPED has 12: are the axes swapped?",
         "fewer": "trained with 3 channels, and FEWER has 2\n",
     }.items():

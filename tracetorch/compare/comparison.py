@@ -57,8 +57,8 @@ class Comparison:
         Args: with_best: only pairs with the best group, as for many groups.
         """
         best = self.best
-        those = [(best, group) for group in self.groups if group is not best]
-        chosen = combinations(self.groups, 2) if self.is_paired and not with_best else those
+        against_best = [(best, group) for group in self.groups if group is not best]
+        chosen = combinations(self.groups, 2) if self.is_paired and not with_best else against_best
         return [(first, second, difference(first.pairs(), second.pairs())) for first, second in chosen]
 
 

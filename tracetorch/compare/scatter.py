@@ -122,8 +122,8 @@ def _lines(entries: Sequence[RunPoint], comparison: Comparison, key: str) -> lis
     if comparison.by:
         by_label: dict[str, list[RunPoint]] = {}
         for group in comparison.groups:  # their labels may name the experiment, which has a panel
-            values = [value_of(group.runs[0].run, key) or MISSING for key in comparison.by]
-            words = [f"{key}={value}" for key, value in zip(comparison.by, values, strict=True)]
+            values = [value_of(group.runs[0].run, name) or MISSING for name in comparison.by]
+            words = [f"{name}={value}" for name, value in zip(comparison.by, values, strict=True)]
             label = ", ".join(words) if len(words) > 1 else values[0]
             by_label.setdefault(label, []).extend(entry for entry in entries if entry.run in group.runs)
         return [(label, members) for label, members in by_label.items() if members]

@@ -114,7 +114,8 @@ def differences_in_short(comparison: Comparison) -> Table:
         rows.append([plain(key), "; ".join(first_lines(shown, _MOST_VALUES))])
     note = "Seeds, device, threads and output folders are ignored."
     if implied:
-        note += f" {implied} keys of parts that other groups do not have: see comparison.html."
+        plural = "s" * (implied > 1)
+        note += f" comparison.html also lists {implied} key{plural} of parts that other groups do not have."
     return Table("What differs", ["key", "value (groups)"], rows, 2, note)
 
 

@@ -71,7 +71,7 @@ _SCALES = {"mel": (2595, 700), "gammatone": (21.4, 1 / 0.00437)}
 
 
 def band_edges(scale: str, bands: int, rate: float, low: float) -> np.ndarray:
-    """Return the frequencies in Hz between which bands lie, (bands + 2,): a band lies around each, except the ends."""
+    """Return the edges of overlapping bands in Hz, (bands + 2,): band k ends at k and k + 2, its centre is k + 1."""
     factor, base = _SCALES[scale]
     first, last = (factor * np.log10(1 + hertz / base) for hertz in (low, rate / 2))
     return base * (10 ** (np.linspace(first, last, bands + 2) / factor) - 1)

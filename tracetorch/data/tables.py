@@ -79,7 +79,8 @@ def read_table(
     others |= {targets[0]: goal} if len(goals) == 1 else {}
     is_steps = rows == "steps" or (rows == "auto" and (sample is not None or time is not None))
     names = [f"line {row + 2}" for row in range(len(values))]
-    remark = _about_time(table, columns, values) if rows == "auto" and not is_steps else ""
+    without_targets = [name for name in columns if name not in targets]
+    remark = _about_time(table, without_targets, values) if rows == "auto" and not is_steps else ""
     lines = Samples(values, len(chosen), goal, others, names, str(path), remark=remark, target_names=tuple(targets))
     return _by_sample(lines, sample, time) if is_steps else lines
 
@@ -87,17 +88,20 @@ def read_table(
 def _about_time(table: Any, columns: list[str], values: Array) -> str:
     """Say what was taken for a sample, if the rows seem to follow each other in time; else "".
 
-    They do if a column is named like a time, or if the inputs change less from row to row than if rows were shuffled:
-    the mean squared change is then twice the variance (von Neumann's ratio).
+    They do if a column is named like a time, or if the inputs change little from row to row. The measure is von
+    Neumann's ratio, the mean squared change over the variance: 2 for shuffled rows; the bound is 1.
     """
     numbers = [name for name in columns if table[name].dtype.kind in "fiu"]
     named = next(filter(_LIKE_TIME.match, numbers), "")
-    ratio = (np.diff(values, axis=0) ** 2).mean(axis=0) / np.maximum(values.var(axis=0), 1e-12)
-    if len(values) < _FEW_ROWS or not (named or np.median(ratio) < 1):
+    if len(values) < _FEW_ROWS:
+        return ""
+    exact = values.astype(np.float64)  # squares may exceed the range of float32
+    ratio = (np.diff(exact, axis=0) ** 2).mean(axis=0) / np.maximum(exact.var(axis=0), 1e-12)
+    if not (named or np.median(ratio) < 1):
         return ""
     return (
         f"each of the {len(values):,} rows is taken as a sample of its own; if rows are time steps, give "
-        f"task.time={named or 'NAME'}, task.sample=NAME (the recording of a row), or task.cut=STEPS for one recording"
+        f"task.time={named or 'NAME'}, task.sample=NAME (the column that says whose step a row is), or task.cut=STEPS"
     )
 
 

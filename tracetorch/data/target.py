@@ -39,7 +39,8 @@ def as_target(
     """Return the targets of samples in the form that a loss takes.
 
     Args:
-        kind: "label", "values"; "auto": real numbers are values; whole numbers, bools and texts are labels.
+        kind: "label", "values"; "auto": real numbers are values; whole numbers, bools and texts, and all
+            targets if `classes` are given, are labels.
         at: "end": one target for each sample; "steps": one for each of its steps; "auto": "steps" if the target of
             every sample is an array with as many entries as its input has steps.
         classes: names of the classes, in the order of the outputs; some may not occur. None: those that occur, sorted.
@@ -55,7 +56,8 @@ def as_target(
             f"{parts[wrong].shape}; wanted: a target for each step"
         )
     at_steps = fits if at == "auto" else at == "steps"
-    is_label = kind == "label" or (kind == "auto" and all(part.dtype.kind in "iubUS" for part in parts))
+    are_labels = classes is not None or all(part.dtype.kind in "iubUS" for part in parts)
+    is_label = kind == "label" or (kind == "auto" and are_labels)
     return _labels(samples, parts, at_steps, classes) if is_label else _values(samples, parts, at_steps)
 
 
@@ -78,10 +80,12 @@ def _labels(samples: Samples, parts: list[Array], at_steps: bool, classes: Seque
     known.sort(key=lambda name: (0, int(name), "") if _is_whole(name) else (1, 0, name))
     if classes is not None:
         names = list(map(str, classes))
+        if len({*names}) < len(names):
+            raise ValueError(f"task.classes=[{printable(','.join(names), 100)}] names a class twice")
         if unknown := [name for name in known if name not in names]:
             found, listing = (printable(", ".join(each[:12]), 200) for each in (unknown, names))
-            has = "class" if len(unknown) == 1 else "classes"
-            raise ValueError(f"{samples.source} has the {has} {found}, and the classes of this run are {listing}")
+            what = "the class" if len(unknown) == 1 else "the classes"
+            raise ValueError(f"{samples.source}: this run has no output for {what} {found}; its classes are {listing}")
         known = names
     if len(known) < 2:
         only = f"the only label is {printable(known[0], 40)}" if known else "no sample has a label"

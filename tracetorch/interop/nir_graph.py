@@ -7,8 +7,8 @@ traceTorch uses Euler's method, as snnTorch and spikingjelly do, whose default i
 
     LIF, LI, LIS: m ← β·m + W·x + b    ↔    τ = dt/(1 − β),  R = τ/dt,  v_leak = 0,  Linear(W) or Affine(W, b)
 
-NIR's LIF sets the membrane to v_reset at a spike, as `LIF(reset="zero")` does; a LIF with subtractive reset has
-`reset = "subtract"` in the metadata of its node. Other frameworks ignore that; `TARGETS` holds what to set in each.
+NIR's LIF sets the membrane to v_reset at a spike, as `LIF(reset="zero")` does. The metadata of a LIF's node have
+`reset = "subtract"` or `"zero"`. Other frameworks ignore that; `TARGETS` holds what to set in each.
 """
 
 from __future__ import annotations

@@ -614,7 +614,7 @@ class LIF(Layer):
         reset="subtract":    m ← m − θ·s                                     (`functional.lif_step`)
                              rate = a line in i = W·ā + b, corners rounded   (`functional.lif_rate`)
         reset="zero":        m ← m·(1 − s)                                   (`functional.lif_zero_step`)
-                             rate = 1/(steps from 0 to θ), corners rounded   (`functional.lif_zero_rate`)
+                             rate = 1/(½ + steps from 0 to θ), rounded       (`functional.lif_zero_rate`)
 
     Args:
         in_features, out_features: numbers of inputs and neurons; or a connection, such as `torch.nn.Conv2d(1, 16, 5)`.

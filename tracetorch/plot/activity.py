@@ -445,7 +445,8 @@ def _outputs(lines: Array, names: Sequence[str] | None, marked: Sequence[int] | 
     count = lines.shape[1]
     few = range(count) if marked is None or count <= len(HUES) else dict.fromkeys(marked)
     hues = dict(zip(few, HUES, strict=False))
-    short = shortened(names or list(map(str, range(count))), lambda name: len(name) <= _MOST_LETTERS)
+    every = [*(names or ()), *map(str, range(len(names or ()), count))]  # a critic's output has no name
+    short = shortened(every, lambda name: len(name) <= _MOST_LETTERS)
     return [_Output(name, lines[:, at], hues.get(at)) for at, name in enumerate(short)]
 
 

@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     mean: float
     bar: Bar | None  # the interval of the mean; None to draw only the mean
     curve: Curve | None
-    letter: str = ""  # its name in tables, in front of the name
+    letter: str = ""  # of the group in tables; shown in front of the name
 
 
 class Mark(NamedTuple):
@@ -86,8 +86,8 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
     Up to eight groups differ in colour and marker. More groups repeat the colours with other markers and lines.
 
     Args:
-        entries: the groups, from the top; a row's label is the letter, the name and the number of values. Parts of long
-            names, such as "lr=0.1", are left out if all names have them, or if the rest still differs.
+        entries: the groups, from the top; a row's label is the letter, the name and the number of values. Parts of
+            names, such as "lr=0.1", are left out if all names have them; long names lose more, but stay distinct.
         of_curves, of_values: labels of the panels' axes, with units.
         note: explains lines, bands and bars; written below the panels.
     Raises: ValueError for no group.

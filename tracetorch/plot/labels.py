@@ -56,7 +56,7 @@ def named_ticks(axis: Axis, positions: Iterable[float], names: Iterable[str], **
 
 
 def value_axis(axis: Axis, most: int) -> None:
-    """Place ticks at round numbers, with as many decimals each, and with commas from 1,000 on."""
+    """Place ticks at round numbers, all with the same number of decimals; with commas if a value reaches 1,000."""
     axis.set_major_locator(round_ticks(most))
     if max(map(abs, axis.get_view_interval())) >= 1000:
         axis.set_major_formatter("{x:,g}")
@@ -65,9 +65,9 @@ def value_axis(axis: Axis, most: int) -> None:
 def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
     """Names that fit, as far as they stay distinct: "rule=trace, …, seed=1".
 
-    A name has parts, such as "rule=trace", with commas between them. Parts of all names are left out. Of a name that
-    does not fit, those are left out that most names have; if one part alone is too long, its middle is. A name that
-    would then be the same as another one stays whole.
+    A name has parts, such as "rule=trace", with commas between them. Parts that all names have are left out. A name
+    that does not fit loses further parts, first those that most names have; a single part that is too long loses its
+    middle. A name that would then equal another one stays whole.
     """
     parts = [re.split(r", (?=[\w.]+=)", name) for name in names]
     count = Counter(part for some in parts for part in dict.fromkeys(some))
@@ -79,7 +79,7 @@ def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
 
 
 def _fitting(parts: Sequence[str], count: Mapping[str, int], fits: Callable[[str], bool]) -> str:
-    """The parts that fit, with "…" in place of others, the most frequent first. Args: count: of each part."""
+    """The parts that fit. "…" replaces the others; the most frequent go first. Args: count: of names with a part."""
     kept = list(parts)
     for at in sorted(range(len(parts)), key=lambda at: (-count[parts[at]], -at))[:-1]:
         if fits(_joined(kept)):

@@ -244,7 +244,7 @@ def _thin_out(axis: Axis) -> None:
 
 
 def is_narrow() -> bool:
-    """Whether `look` asks for figures as narrow as one column: then panels are below each other."""
+    """Whether `look` asks for figures narrower than 5 inches; panels are then one below the other."""
     wanted = _look.get().width
     return wanted is not None and wanted < _NARROW
 

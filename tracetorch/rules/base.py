@@ -117,8 +117,8 @@ def needs_decay_alone(layer: Layer) -> str:
     if layer.neuron.decays_alone:
         return ""
     if getattr(layer.neuron, "reset", "") == "zero":
-        needed = "it assumes that a spike leaves a membrane's decay as it is, and a reset to zero ends it"
-        return f"{needed}; choose reset=subtract, or rule=trace, rule=bptt or rule=coarse"
+        needed = "it assumes that a membrane keeps its earlier input at a spike, and reset=zero erases it"
+        return f"{needed}; choose reset=subtract, or rule=trace, three_factor, bptt, tbptt or coarse"
     return (
         "it assumes that a membrane only decays from one step to the next (such a neuron sets "
         "`decays_alone = True`); choose rule=trace or rule=bptt"

@@ -21,8 +21,8 @@ class Dataset(SampledTask):
 
     An input is a tensor or an array, (steps, channels), or (channels,) for a steady input. An input of three or more
     dimensions, such as an image, is flattened to (channels,), or, with `has_steps`, to (steps, channels). The dataset
-    reads each item once at the start, a training item once more if a scale is learned, and again for each batch; its
-    transforms run each time.
+    reads each item once at the start (the first one a few times), training items once more if a scale is learned, and
+    an item again for each batch; its transforms run each time.
 
         task = tt.tasks.Dataset(MyDataset("train"), test=MyDataset("test"))
 
@@ -78,7 +78,7 @@ class _Items(Sequence[Array]):
     def __getitem__(self, at: Any) -> Any:
         return self._input(at, self._item(at)[0])
 
-    def both(self, at: int) -> tuple[Array, Any]:
+    def input_and_target(self, at: int) -> tuple[Array, Any]:
         """Return input and target of an item. Raises: ValueError that names the item."""
         given, goal = self._item(at)
         target = goal if isinstance(goal, str) else _as_array(goal, f"the target of {self.name} item {at}")
@@ -118,7 +118,7 @@ class _Joined(Sequence[Array]):
     def length_and_target(self, at: int) -> tuple[int, Any]:
         """Return the number of steps of an item, 0 without steps, and its target."""
         part, inside = self._places[at]
-        value, target = part.both(inside)
+        value, target = part.input_and_target(inside)
         return len(self._checked(value, part, inside)) if value.ndim > 1 else 0, target
 
     def _checked(self, value: Array, part: _Items, inside: int) -> Array:

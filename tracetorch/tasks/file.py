@@ -38,7 +38,8 @@ class File(SampledTask):
         pattern: of file names in a folder or archive, such as "{label}_{speaker}_{index}.wav"; its fields can be used
             in `test` and `validation`. None: a folder for each class, "{label}/{name}".
         inputs, target: names of arrays, columns or fields. None: those with a usual name; see the readers.
-        sample, time, rows: of tables; see `data.tables.read_table`.
+        sample, time, rows: of tables; see `data.tables.read_table`. With `cut`, at="steps" or `skip`, rows="auto" means
+            "steps".
         cut: length, in steps, of the samples into which longer recordings are cut; a shorter rest is dropped. None: no
             cut.
         kind, at, classes, skip, encoding, steps, steps_per_frame, dt, max_rate, population, level, normalize: see
@@ -186,6 +187,7 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
         target=[goal for part in parts.values() for goal in part.target],
         fields={name: np.concatenate([part.fields[name] for part in parts.values()]) for name in shared},
         names=[f"{name}: {one}" for name, part in parts.items() for one in part.names],
+        source=" and ".join(dict.fromkeys(part.source for part in parts.values())),
     )
     return joined, masks.get("test"), masks.get("validation")
 

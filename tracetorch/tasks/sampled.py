@@ -133,8 +133,8 @@ class SampledTask(Task):
                 f"task.skip={skip} is for targets at each step, and {samples.source} has one for each sample"
             )
         self.encoding = _encoding(samples, encoding)
-        of_events = self.encoding == "events"  # `suggest` says it
-        self.remarks = [*[samples.remark] * (bool(samples.remark) and not of_events), *_like_classes(self.target, kind)]
+        remark = "" if self.encoding == "events" else samples.remark  # `suggest` shows that of events
+        self.remarks = [*filter(None, [remark]), *_like_classes(self.target, kind)]
         self.augment_steps, self.augment_channels, self.noise = augment_steps, augment_channels, noise
         self.max_rate, self.level, self.steps_per_frame = max_rate, level, steps_per_frame
         self.dt = dt if dt is not None else samples.dt
@@ -455,7 +455,7 @@ class SampledTask(Task):
         self.target_scale = Scale(state["target_shift"].numpy(), state["target_factor"].numpy(), False)
 
     def misfit(self, state: dict[str, Any]) -> str:
-        """Describe channels that are not those of a trained network; "" if they are. Args: state: of `state_dict`."""
+        """Say how the number of channels differs from that in training; "" if not. Args: state: of `state_dict`."""
         trained, own = len(state["shift"]), self.samples.channels
         if trained == own:
             return ""

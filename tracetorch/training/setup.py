@@ -253,14 +253,20 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def fit_to(checkpoint: Path, task: Task | Environment) -> None:
-    """Load a checkpoint's state of a task, before a network is made for it. Raises: ValueError for other inputs."""
+def load_task_state(checkpoint: Path, task: Task | Environment) -> None:
+    """Load a checkpoint's state of a task, before the network is made.
+
+    Raises: ValueError if the network has another number of inputs than the task.
+    """
     content = read_checkpoint(checkpoint)
     if "task" in content["parts"]:
         task.load_for_test(content["parts"]["task"])
     inputs = (content.get("sizes") or [task.input_size])[0]
     if inputs != task.input_size:
-        raise ValueError(f"the network has {inputs:,} inputs, and the task with these settings {task.input_size:,}")
+        raise ValueError(
+            f"the network has {inputs:,} inputs, and with these settings the task has {task.input_size:,}: leave out "
+            "the settings of the task that change its inputs"
+        )
 
 
 def load_for_test(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:

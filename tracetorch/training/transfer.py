@@ -48,9 +48,9 @@ def _fault_of(path: Path) -> str:
     fault = "does not exist"
     if path.exists():
         fault = "is not the folder of a run" if path.is_dir() else "is not a checkpoint (.pt)"
-    inside = None if run else next(path.glob("*/checkpoints/latest.pt"), None)
+    inside = None if run else max(path.glob("*/checkpoints/latest.pt"), default=None)  # names begin with the time
     advice = "the folder of a run, or a checkpoint (.pt)"
-    return f"{path} {fault}: give {run or (inside and inside.parent.parent) or advice}"
+    return f"{path} {fault}: give {run or (inside and f'a run in it, such as {inside.parent.parent}') or advice}"
 
 
 def transfer(
@@ -92,7 +92,7 @@ def transfer(
             f"init_from: the number of hidden layers is {len(layers) - 1} in {path}, and {len(net) - 1} here{advice}"
         )
     if "hidden" in parts and (misfit := _misfit_of_data(content, task)):
-        advice = "" if "swapped" in misfit else "; init_parts=[readout] takes the readout alone"
+        advice = "" if "are the axes swapped?" in misfit else "; init_parts=[readout] takes the readout alone"
         raise ValueError(f"init_from: the run of {path} was trained {misfit}{advice}")
     taken, kept = _fitting(layers, net, parts, path)
     if not taken and not {*parts} & {"optimizer", "normalization"}:

@@ -17,7 +17,7 @@ class LIF(Neuron):
         reset="subtract":    m ← m − θ·s                                     (`functional.lif_step`)
                              rate ≈ a line in i with rounded corners         (`functional.lif_rate`)
         reset="zero":        m ← m·(1 − s)                                   (`functional.lif_zero_step`)
-                             rate ≈ 1/(steps from 0 to θ), corners rounded   (`functional.lif_zero_rate`)
+                             rate ≈ 1/(½ + steps from 0 to θ), rounded       (`functional.lif_zero_rate`)
 
     Args:
         features, decay: see `Neuron`.
@@ -56,7 +56,7 @@ class LIF(Neuron):
             raise ValueError(f"with reset='zero' the only rate_map is line, got {rate_map!r}")
         self.rate_map, self.reset = rate_map, reset
         if reset != "subtract":
-            self.kernel, self.decays_alone = "lif_zero", False
+            self.kernel, self.decays_alone = self.kernel and "lif_zero", False  # None stays: a step of one's own
 
     @property
     def threshold(self) -> Tensor:
