@@ -484,7 +484,8 @@ def learn_layer(
             delta = _through_smooth_steps(neuron, current, sums, counts, signal, at=at)
     if is_product:
         rows = delta.flatten(0, 1)
-        add_gradient(layer, "weight", rows.t() @ inputs if layer.weight.requires_grad else None)
+        # Transposed, because this product is faster where inputs are few.
+        add_gradient(layer, "weight", (inputs.t() @ rows).t() if layer.weight.requires_grad else None)
         if layer.bias is not None:
             add_gradient(layer, "bias", (delta * steps).sum(dim=(0, 1)))
         return (rows @ layer.weight).view(*counts.shape, -1) if return_input_grad else None
@@ -503,30 +504,41 @@ def learn_layer(
 
 
 def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, through_reset: bool) -> Tensor:
-    """Add the gradients of decays and thresholds of LIF neurons. Returns: the mean of λ in each stretch."""
+    """Add the gradients of decays and thresholds of LIF neurons. Returns: the mean of λ in each stretch, in `signal`.
+
+    Stretch by stretch, because what one needs stays in cache.
+    """
     slope, *others = sums.by_name["slopes"].unbind(dim=2)
     per_step = 1 / as_factor(counts.clamp(min=1), signal)
     with torch.enable_grad():
         constants = neuron.decay, neuron.threshold
     decay, threshold = (value.detach() for value in constants)
     kept = 1 - slope * per_step if through_reset else None
-    by_spikes = (slope * signal).mul_(per_step / threshold)
-    following = adjoint(by_spikes * decay, decay if kept is None else decay * kept, counts)
-    by_constants = [torch.zeros_like(value) for value in constants]
-    if others:
-        slope_raised, spikes, *others = others
-        own = slope_raised / threshold - spikes if through_reset else -spikes
-        by_constants[1] = by_neuron(own, following) - by_neuron(slope_raised, signal) / threshold.square()
-    if others:
-        slope_before, before = others
-        own = before - slope_before if through_reset else before
-        by_constants[0] = by_neuron(slope_before, signal) / threshold + by_neuron(own, following)
+    kept_on, summed, mean, held = closed_form(decay if kept is None else decay * kept, counts, signal)
+    by_spike, after = per_step / threshold, torch.zeros_like(signal[0])
+    by_decay, by_threshold = torch.zeros_like(after), torch.zeros_like(after)
+    for at in reversed(range(len(signal))):
+        by_current = (slope[at] * signal[at]).mul_(by_spike[at])
+        by_state = by_current * decay
+        following = (by_state * held[at]).addcmul_(mean[at], after)
+        after = after.mul_(kept_on[at]).addcmul_(summed[at], by_state)
+        if others:
+            slope_raised, spikes, *rest = (value[at] for value in others)
+            by_threshold -= spikes * following + slope_raised * signal[at] / threshold.square()
+            if through_reset:
+                by_threshold += slope_raised * following / threshold
+            if rest:
+                slope_before, before = rest
+                by_decay += slope_before * signal[at] / threshold + before * following
+                if through_reset:
+                    by_decay -= slope_before * following
+        torch.add(by_current, following if kept is None else kept[at] * following, out=signal[at])
     if raws := [raw for _, raw in trained_constants(neuron)]:
         with torch.enable_grad():
-            total = torch.stack([(a * b).sum() for a, b in zip(constants, by_constants, strict=True)]).sum()
+            total = (constants[0] * by_decay.sum(dim=0)).sum() + (constants[1] * by_threshold.sum(dim=0)).sum()
         for raw, value in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
             add(raw, value)
-    return by_spikes.add_(following) if kept is None else by_spikes.addcmul_(kept, following)
+    return signal
 
 
 def by_neuron(left: Tensor, right: Tensor) -> Tensor:
@@ -580,22 +592,26 @@ def adjoint(by_state: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
 
     Args: by_state: c, which becomes the result. kept: ρ, broadcast against c. counts: w, (stretches, batch).
     """
-    wide = devices.widest_float(by_state.device)
+    kept_on, summed, mean, held = closed_form(kept, counts, by_state)
+    after = torch.zeros_like(by_state[0])
+    for at in reversed(range(len(by_state))):
+        earlier = torch.addcmul(kept_on[at] * after, summed[at], by_state[at])
+        by_state[at].mul_(held[at]).addcmul_(mean[at], after)
+        after = earlier
+    return by_state
+
+
+def closed_form(kept: Tensor, counts: Tensor, like: Tensor) -> tuple[Tensor, ...]:
+    """Return ρ^w, (1 − ρ^w)/(1 − ρ), A and (1 − A)/(1 − ρ) of each stretch. Args: as `adjoint`; like: of c's dtype."""
+    wide = devices.widest_float(like.device)
     counts = counts[:, :1] if bool((counts == counts[:, :1]).all()) else counts
     least = 1e-9 if wide == torch.float64 else 1e-4  # the leak of a state that is kept entirely, where A is 0/0
-    steps, kept = counts.to(wide).view(*counts.shape, *[1] * (by_state.ndim - 2)), kept.to(wide)
+    steps, kept = counts.to(wide).view(*counts.shape, *[1] * (like.ndim - 2)), kept.to(wide)
     kept = torch.where((1 - kept).abs() < least, 1 - least, kept)
-    all_kept, leak = kept**steps, 1 - kept
-    summed = (1 - all_kept) / leak
+    kept_on, leak = kept**steps, 1 - kept
+    summed = (1 - kept_on) / leak
     mean = summed / steps.clamp(min=1)
-    held = ((1 - mean) / leak).to(by_state.dtype)
-    all_kept, summed, mean = (value.to(by_state.dtype) for value in (all_kept, summed, mean))
-    following = torch.zeros_like(by_state[0])
-    for at in reversed(range(len(by_state))):
-        earlier = torch.addcmul(all_kept[at] * following, summed[at], by_state[at])
-        by_state[at].mul_(held[at]).addcmul_(mean[at], following)
-        following = earlier
-    return by_state
+    return tuple(value.to(like.dtype) for value in (kept_on, summed, mean, (1 - mean) / leak))
 
 
 # ── constants of neurons ────────────────────────────────────────────────────────────────────────────────────────────
