@@ -262,14 +262,14 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
     outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays, sums, stretch), slopes = out
     surrogate, width, height, slope_stretch, slope_sums = slopes
     count, fired, quantities = membrane.shape[1], 0, slope_sums.shape[2]
-    buffers = np.empty((4, count), currents.dtype)
-    output, raised, before, slope = buffers[0], buffers[1], buffers[2], buffers[3]
+    buffers = np.empty((7, count), currents.dtype)
+    output, raised, slope, made = buffers[0], buffers[1], buffers[2], buffers[2:]  # the quantities; the last is m
     for sample in range(first_sample, last_sample):
         row, output_row = first_row + sample - first_sample, first_output_row + sample - first_sample
         for step in range(currents.shape[0]):
             if quantities:
                 for neuron in range(count):
-                    before[neuron] = membrane[sample, neuron]
+                    made[4, neuron] = membrane[sample, neuron]
             if kind == LIF:
                 for neuron in range(count):
                     raised[neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
@@ -286,25 +286,19 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                     output[neuron] = membrane[sample, neuron]
                 if kind == LIS:
                     _softmax(output)
-            if quantities:  # as `SlopeSums`
+            if quantities:  # as `SlopeSums`; few loops, because each takes long to compile
                 into = uint64(slope_stretch[step])
                 if kind == LIF:
                     _slopes(surrogate, width, height, raised, threshold, slope)
-                    for neuron in range(count):
-                        slope_sums[into, sample, 0, neuron] += slope[neuron]
                     if quantities > 1:
                         for neuron in range(count):
-                            slope_sums[into, sample, 1, neuron] += slope[neuron] * raised[neuron]
-                        for neuron in range(count):
-                            slope_sums[into, sample, 2, neuron] += output[neuron]
-                    if quantities > 3:
-                        for neuron in range(count):
-                            slope_sums[into, sample, 3, neuron] += slope[neuron] * before[neuron]
-                        for neuron in range(count):
-                            slope_sums[into, sample, 4, neuron] += before[neuron]
-                else:
+                            made[1, neuron] = slope[neuron] * raised[neuron]
+                            made[2, neuron] = output[neuron]
+                            made[3, neuron] = slope[neuron] * made[4, neuron]
+                for which in range(quantities):
+                    made_row = uint64(which if kind == LIF else 4)
                     for neuron in range(count):
-                        slope_sums[into, sample, 0, neuron] += before[neuron]
+                        slope_sums[into, sample, which, neuron] += made[made_row, neuron]
             # As `OutputSpec.take`.
             if outputs.shape[0]:
                 for neuron in range(count):
@@ -331,18 +325,15 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
 def _slopes(kind, width, height, raised, threshold, slope):
     """The derivative of each spike with respect to (u − θ)/θ. Args: raised: u, before the reset."""
     one = height / height
-    if kind == FAST_SIGMOID:
-        for neuron in range(slope.shape[0]):
-            below = one + width * abs(raised[neuron] / threshold[neuron] - one)
-            slope[neuron] = height / (below * below)
-    elif kind == ARCTAN:
-        for neuron in range(slope.shape[0]):
-            x = width * (raised[neuron] / threshold[neuron] - one)
-            slope[neuron] = height / (one + x * x)
-    else:
+    if kind == TRIANGLE:
         for neuron in range(slope.shape[0]):
             distance = width * abs(raised[neuron] / threshold[neuron] - one)
             slope[neuron] = height * (one - distance if distance < one else one - one)
+    else:
+        linear = one + one if kind == FAST_SIGMOID else one - one
+        for neuron in range(slope.shape[0]):
+            distance = width * abs(raised[neuron] / threshold[neuron] - one)
+            slope[neuron] = height / (one + distance * (linear + distance))
 
 
 @compiled
