@@ -105,7 +105,7 @@ class SlopeSums(NamedTuple):
 
     sums: Tensor
     stretch: Tensor
-    surrogate: Any = None
+    surrogate: Any
 
 
 @dataclass

@@ -50,9 +50,9 @@ def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> T
     if trace is None:
         return _no_trace(dtype)
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
-    _, _, *second, sums, stretch = _no_trace(dtype)
+    second, sums, stretch = empty_arrays(dtype), empty_arrays(dtype)[0], _NO_STRETCH
     if trace.sensitivity is not None and trace.sensitivity_decay is not None:
-        second = [*_rows(trace.sensitivity, trace.sensitivity_decay)]
+        second = _rows(trace.sensitivity, trace.sensitivity_decay)
     if trace.sums is not None and trace.stretch is not None:
         sums, stretch = trace.sums.numpy(), trace.stretch.numpy()
     return TraceArrays(*first, *second, sums, stretch)
@@ -89,8 +89,8 @@ def slopes_of(slopes: SlopeSums | None, dtype: torch.dtype) -> SlopeArrays:
     """Sums over stretches as NumPy views; zero-size arrays without them."""
     if slopes is None:
         return no_slopes(dtype)
-    kind = surrogate_of(slopes.surrogate, slopes.sums) if slopes.surrogate else no_slopes(dtype)[:3]
-    return SlopeArrays(*kind, slopes.stretch.numpy(), slopes.sums.numpy())
+    kind, width, height = surrogate_of(slopes.surrogate, slopes.sums)
+    return SlopeArrays(kind, width, height, slopes.stretch.numpy(), slopes.sums.numpy())
 
 
 @cache
