@@ -78,7 +78,7 @@ class Network(Module, ABC):
             global forward hooks, are not called.
         """
         source = xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
-        run = partial(run_chunks, self, xs, reduce, window, chunk)
+        run = partial(run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
         return with_gradient(self, run, source)
 
     def backward(self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True) -> Tensor | None:
@@ -127,6 +127,7 @@ def state_aside(net: Network) -> Iterator[None]:
 def run_chunks(
     net: Network,
     xs: Tensor | Stream,
+    *,
     reduce: str | None,
     window: int | None,
     chunk: int | None,

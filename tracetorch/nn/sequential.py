@@ -25,7 +25,7 @@ from tracetorch.nn.state import check_saved
 class StretchSums(NamedTuple):
     """Where a pass adds up a layer's input and the slopes of its neurons, stretch by stretch."""
 
-    inputs: TraceBuffers  # without a trace
+    inputs: TraceBuffers  # the layer's trace, and the sums
     slopes: SlopeSums
 
 
@@ -111,7 +111,7 @@ class Sequential(Network):
     def run_layers(self, xs: Tensor | LazySpikes, out: OutputSpec, sums: Sequence[StretchSums] | None = None) -> None:
         """Run the layers in order; a fused readout runs in the scan of the layer below it.
 
-        Args: sums: of each layer, in place of its trace; see `dispatch.sums_slopes`.
+        Args: sums: of each layer, which are added up as well; see `dispatch.sums_slopes`.
         """
         chain = self.chain
         if isinstance(xs, Tensor) and sums is None:

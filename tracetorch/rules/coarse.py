@@ -32,7 +32,7 @@ from torch.nn.functional import linear
 
 from tracetorch import backends
 from tracetorch import device as devices
-from tracetorch.backends import LazySpikes, OutputSpec, SlopeSums, SynapticInput, TraceBuffers
+from tracetorch.backends import LazySpikes, OutputSpec, SlopeSums, SynapticInput
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Layer, Neuron, Sequential
@@ -129,9 +129,8 @@ class CoarseBPTT(Rule):
     Memory: (K + 1) × batch × (inputs + neurons), independent of time; "log": at most K·(2 + log₂(steps/K)) in place
         of K + 1. LIF neurons with trained thresholds take three numbers in place of one, with trained decays five;
         other spiking neurons four, and two for each trained decay or threshold.
-    Time: forward through every step, as the trace rule; backward through stretches. On a CPU, the pass of the trace rule
-        adds up the sums: 1.4 to 1.9 times the trace rule's training step with 16 stretches for 112 steps
-        (docs/rules.md).
+    Time: forward through every step, backward through stretches. On a CPU, the trace rule's pass adds up the sums, and
+        a training step with 16 stretches for 112 steps takes 1.4 to 1.9 times that of the trace rule (docs/rules.md).
     Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
     """
 
@@ -214,7 +213,8 @@ class CoarseBPTT(Rule):
                 out.take_chunk(call_with_hooks(net, partial(self._run_layers, ids=ids), part).flatten(2))
 
         size = chunk_steps(net.chain, batch)
-        return run_chunks(net, stream, reduce, window, size if in_one else max(1, size // _PARTS), advance)
+        chunk = size if in_one else max(1, size // _PARTS)
+        return run_chunks(net, stream, reduce=reduce, window=window, chunk=chunk, advance=advance)
 
     def _run_layers(self, xs: Tensor, ids: Tensor) -> Tensor:
         for layer, sums in zip(self.net, self._sums, strict=True):
@@ -363,7 +363,7 @@ def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids
         layer._run_neurons(xs, OutputSpec(outputs=outputs.flatten(2), slopes=buffers.slopes), buffers.inputs)
         return outputs
     sums.add("input", ids, xs)
-    currents = backends.currents(layer._synaptic_input(xs, None, None)).view(shape)
+    currents = backends.currents(layer._synaptic_input(xs, layer._constants_of(state)[1], None)).view(shape)
     state.steps.add_(len(xs))
     if neuron.kernel == "lif":
         return run_lif(neuron, currents, state.neuron.membrane, surrogate=surrogate, sums=sums, ids=ids)
@@ -383,7 +383,7 @@ def stretch_sums(layer: Layer, *, surrogate: Surrogate, sums: Sums, ids: Tensor)
     assert state is not None
     membrane = state.neuron[0]
     inputs = sums.get("input", membrane, *state.trace_sensitivity.shape[1:]).flatten(2)
-    trace = TraceBuffers(inputs[:0], inputs.new_empty(()), sums=inputs, stretch=ids)
+    trace = layer._constants_of(state)[1]._replace(sums=inputs, stretch=ids)
     if neuron.spiking:
         slopes = sums.get("slopes", membrane, len(membrane), quantities(neuron), *membrane.shape[1:])
     else:
