@@ -161,7 +161,7 @@ def test_neither_kernels_nor_chunks_change_the_gradient(spacing, surrogate, monk
     found = learned(make(lively("LIF-LIF-LIS")), STEPS)
     monkeypatch.setattr(coarse, "chunk_steps", lambda *_: 5 * coarse._PARTS)
     assert_close(learned(make(lively("LIF-LIF-LIS")), STEPS), found)
-    monkeypatch.setattr(backends, "sum_lif_slopes", lambda *_: False)
+    monkeypatch.setattr(backends, "sums_slopes", lambda *_: False)
     assert_close(learned(make(lively("LIF-LIF-LIS")), STEPS), found)
 
 

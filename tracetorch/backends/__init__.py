@@ -20,7 +20,7 @@ from tracetorch.backends.dispatch import (
     scan,
     spike_dtype,
     spikes,
-    sum_lif_slopes,
+    sums_slopes,
     trace_scan,
 )  # fmt: skip
 from tracetorch.backends.rng import LazySpikes, limit_of, uniform
@@ -49,7 +49,7 @@ __all__ = [
     "scan",
     "spike_dtype",
     "spikes",
-    "sum_lif_slopes",
+    "sums_slopes",
     "trace_scan",
     "uniform",
 ]  # fmt: skip

@@ -20,16 +20,20 @@ class TraceBuffers(NamedTuple):
     sensitivity: e ← c·e + t with t before the step, (sensitivities, batch, inputs), or None. Number k follows
         trace k modulo traces. With c = d it is ∂t/∂d; the others belong to a bank.
     sensitivity_decay: c, (sensitivities, 1, 1) or (sensitivities, 1, inputs).
+    sums: Σ x of stretches of time, (stretches, batch, inputs), or None. Only the CPU's kernels add it up.
+    stretch: of each step, (time,).
     """
 
     values: Tensor
     decay: Tensor
     sensitivity: Tensor | None = None
     sensitivity_decay: Tensor | None = None
+    sums: Tensor | None = None
+    stretch: Tensor | None = None
 
     def take(self, x: Tensor) -> None:
         """One step, in plain torch. Args: x: (batch, inputs)."""
-        values, decay, sensitivity, sensitivity_decay = self
+        values, decay, sensitivity, sensitivity_decay = self[:4]
         if sensitivity is not None and sensitivity_decay is not None:
             several = values if values.ndim == 3 else values[None]
             followed = several[[at % len(several) for at in range(len(sensitivity))]]
@@ -90,19 +94,18 @@ class SynapticInput(NamedTuple):
 
 
 class SlopeSums(NamedTuple):
-    """Where a scan of LIF neurons adds up the derivatives of their steps, stretch by stretch.
+    """Where a scan adds up what its neurons' steps depend on, stretch by stretch.
 
-    u is the membrane before the reset, m the one before the step, ψ the derivative of a spike with respect to
-    (u − θ)/θ.
+    sums: (stretches, batch, quantities, neurons). Quantities of LIF neurons: ψ; or also ψ·u and spikes; or also ψ·m and
+        m. Of others: m. Here m is the membrane before the step, u the one before the reset, and ψ the derivative of a
+        spike with respect to (u − θ)/θ.
+    stretch: of each step, (time,).
+    surrogate: a `Surrogate` with a compiled derivative, ψ; only read by LIF neurons.
     """
 
-    surrogate: Any  # a `Surrogate`, whose derivative is ψ
-    stretch: Tensor  # of each step, (time,)
-    slope: Tensor  # Σ ψ, (stretches, batch, neurons)
-    slope_before: Tensor | None  # Σ ψ·m
-    before: Tensor | None  # Σ m
-    slope_raised: Tensor | None  # Σ ψ·u
-    spikes: Tensor | None  # Σ s
+    sums: Tensor
+    stretch: Tensor
+    surrogate: Any
 
 
 @dataclass
@@ -114,6 +117,7 @@ class OutputSpec:
     trace: the input trace of the layer above.
     readout: a layer that takes every output in the same scan; see `dispatch.fuses_readout`.
     fired: set to the number of spikes, if the kernel counts them.
+    slopes: sums over stretches of time. Only the CPU's kernels add them up; see `dispatch.sums_slopes`.
     """
 
     outputs: Tensor | None = None
@@ -122,6 +126,7 @@ class OutputSpec:
     trace: TraceBuffers | None = None
     readout: FusedReadout | None = None
     fired: int | None = None
+    slopes: SlopeSums | None = None
 
     def take(self, step: int, output: Tensor) -> None:
         """Take one step's output, (batch, features)."""

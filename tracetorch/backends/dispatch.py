@@ -28,8 +28,8 @@ Neurons of a chunk:
     with a kernel  other   `reference`
     without        any     `Neuron.step` in torch, one step after another
 
-`lif_slopes` and `sum_lif_slopes`, which also give the slopes of spikes or their sums, run compiled code on a CPU for
-surrogates that have a compiled form; elsewhere `scan` runs the neurons, and torch computes the slopes.
+`lif_slopes`, which also gives the slopes of spikes, and a scan that adds them up, `sums_slopes`, run compiled code on a
+CPU for surrogates that have a compiled form; elsewhere `scan` runs the neurons, and torch computes the slopes.
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
 "other", except for "graph".
@@ -48,7 +48,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference
-from tracetorch.backends.arguments import OutputSpec, SlopeSums, SynapticInput, TraceBuffers
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes, limit_of
 
 MOST_PRODUCTS = 1 << 21
@@ -111,6 +111,11 @@ def fuses_readout(hidden: Traits, readout: Traits) -> bool:
     )
 
 
+def sums_slopes(layer: Traits, surrogate: Any) -> bool:
+    """Whether a scan of the layer adds up slopes and input of stretches: `OutputSpec.slopes`, `TraceBuffers.sums`."""
+    return layer.neuron in ("lif", "li", "lis") and is_on_cpu(layer) and surrogate.compiled is not None
+
+
 def spike_dtype(layer: Traits) -> torch.dtype:
     """The dtype in which a layer takes spikes: bool where a kernel lists them, else that of the product."""
     if layer.form == "module":
@@ -147,21 +152,6 @@ def scan(
         out: takes the outputs.
     """
     _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)
-
-
-def sum_lif_slopes(
-    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
-) -> bool:
-    """As `scan` of "lif" neurons, which also adds up the derivatives of their steps.
-
-    Args: currents, outputs: (time, batch, neurons); membrane, constants: as `scan`.
-    Returns: True; or False, without any effect, where there is no kernel for the device or the surrogate.
-    """
-    backend = _numba()
-    if backend is None or _backend(membrane) is not backend or sums.surrogate.compiled is None:
-        return False
-    backend.sum_lif_slopes(currents, membrane, constants, outputs, sums)
-    return True
 
 
 def compiled_step(

@@ -78,7 +78,7 @@ class Network(Module, ABC):
             global forward hooks, are not called.
         """
         source = xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
-        run = partial(_run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
+        run = partial(run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
         return with_gradient(self, run, source)
 
     def backward(self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True) -> Tensor | None:
@@ -124,9 +124,16 @@ def state_aside(net: Network) -> Iterator[None]:
 
 @unaffected
 @without_graph
-def _run_chunks(
-    net: Network, xs: Tensor | Stream, *, reduce: str | None, window: int | None, chunk: int | None
+def run_chunks(
+    net: Network,
+    xs: Tensor | Stream,
+    *,
+    reduce: str | None,
+    window: int | None,
+    chunk: int | None,
+    advance: Callable[[Tensor | LazySpikes, OutputSpec], None] | None = None,
 ) -> Tensor:
+    """See `Network.run`. Args: advance: in place of `Network.advance`; it calls the hooks of the network itself."""
     stream = as_stream(xs, reduce, window)
     given = None if chunk is None else chunk_size(chunk)  # refused before the state is prepared
     batch, *in_shape = stream.shape
@@ -143,7 +150,9 @@ def _run_chunks(
             outputs = None if all_outputs is None else all_outputs[start : start + steps].flatten(2)
             flat_total = None if total is None else total.flatten(1)
             out = OutputSpec(outputs=outputs, total=flat_total, first=max(0, first - start))
-            if has_hooks(net):
+            if advance is not None:
+                advance(part, out)
+            elif has_hooks(net):
                 out.take_chunk(run_with_hooks(net, part).flatten(2))
             else:
                 net.advance(part, out)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast, overload
+from typing import Any, NamedTuple, cast, overload
 
 import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
 from tracetorch import backends
-from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, TraceBuffers
+from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, SlopeSums, TraceBuffers
 from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
@@ -20,6 +20,13 @@ from tracetorch.nn.local_gradient import At, Gradients, local_gradients
 from tracetorch.nn.network import Network, Shape, has_hooks, run_with_hooks
 from tracetorch.nn.neurons import Neuron
 from tracetorch.nn.state import check_saved
+
+
+class StretchSums(NamedTuple):
+    """Where a pass adds up a layer's input and the slopes of its neurons, stretch by stretch."""
+
+    inputs: TraceBuffers  # the layer's trace, and the sums
+    slopes: SlopeSums
 
 
 class Sequential(Network):
@@ -99,17 +106,22 @@ class Sequential(Network):
                 xs = run_with_hooks(layer, xs if isinstance(xs, LazySpikes) else as_input(layer, xs, 2))
             out.take_chunk(cast(Tensor, xs).flatten(2))
         else:
-            self._run_layers(xs, out)
+            self.run_layers(xs, out)
 
-    def _run_layers(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        """Run the layers in order; a fused readout runs in the scan of the layer below it."""
+    def run_layers(self, xs: Tensor | LazySpikes, out: OutputSpec, sums: Sequence[StretchSums] | None = None) -> None:
+        """Run the layers in order; a fused readout runs in the scan of the layer below it.
+
+        Args: sums: of each layer, which are added up as well; see `dispatch.sums_slopes`.
+        """
         chain = self.chain
-        if isinstance(xs, Tensor):
+        if isinstance(xs, Tensor) and sums is None:
             compiled = [layer._bound_step(xs.shape[1]) for layer in chain]
             if None not in compiled and backends.pass_through(compiled, xs, out):
                 return
         trace: TraceBuffers | None
         xs, trace = chain[0]._prepare_chunk(xs)
+        if sums:
+            trace, out.slopes = sums[0].inputs, sums[-1].slopes
         fired: int | None = None
         for at, (below, above) in enumerate(pairwise(chain)):
             steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
@@ -117,15 +129,18 @@ class Sequential(Network):
             state = above.own_state(batch, _flat(above, shape))
             above._check_weight(below._like.device)
             constants, above_trace = above._constants_of(state)
+            through = OutputSpec(trace=above_trace)
+            if sums:
+                through.trace, through.slopes = sums[at + 1].inputs, sums[at].slopes
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
                 kernel, membrane = str(above.neuron.kernel), state.neuron.membrane
-                readout = FusedReadout(kernel, above.weight, above.bias, membrane, constants, out)
-                below._run_neurons(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
+                through.readout = FusedReadout(kernel, above.weight, above.bias, membrane, constants, out)
+                below._run_neurons(xs, through, trace, fired)
                 state.steps.add_(steps)
                 return
             dtype = backends.spike_dtype(above._traits) if below.neuron.spiking else below._like.dtype
             outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below._like.device)
-            through = OutputSpec(outputs=outputs.flatten(2), trace=above_trace)
+            through.outputs = outputs.flatten(2)
             below._run_neurons(xs, through, trace, fired)
             xs, trace, fired = as_input(above, outputs, 2), None, through.fired
         chain[-1]._run_neurons(xs, out, trace, fired)

@@ -1,6 +1,6 @@
 """The kernels for a CPU, compiled by numba and kept in its cache on disk."""
 
-from tracetorch.backends.cpu.scan import currents, lif_slopes, scan_neurons, spikes, sum_lif_slopes, trace_scan
+from tracetorch.backends.cpu.scan import currents, lif_slopes, scan_neurons, spikes, trace_scan
 from tracetorch.backends.cpu.step import CompiledStep, pass_through
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "pass_through",
     "scan_neurons",
     "spikes",
-    "sum_lif_slopes",
     "trace_scan",
 ]  # fmt: skip

@@ -20,8 +20,6 @@ KINDS = {"lif": LIF, "li": LI, "lis": LIS, "lif_zero": LIF_ZERO}
 FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
 SURROGATES = {"fast_sigmoid": FAST_SIGMOID, "arctan": ARCTAN, "triangle": TRIANGLE}
 
-FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
-
 COLUMNS = 256
 """Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which fits a core's cache."""
 
@@ -38,6 +36,8 @@ class TraceArrays(NamedTuple):
     decays: np.ndarray  # (traces, features)
     sensitivities: np.ndarray  # (sensitivities, batch, features)
     sensitivity_decays: np.ndarray  # (sensitivities, features)
+    sums: np.ndarray  # (stretches, batch, features)
+    stretch: np.ndarray  # (time,)
 
 
 class LazySpikeArrays(NamedTuple):
@@ -58,6 +58,16 @@ class NeuronArrays(NamedTuple):
     threshold: np.ndarray  # (neurons,); only read by LIF and LIF_ZERO
 
 
+class SlopeArrays(NamedTuple):
+    """A `SlopeSums`, with the surrogate's numbers in the dtype of the slopes; empty without one."""
+
+    kind: int  # FAST_SIGMOID, ARCTAN or TRIANGLE
+    width: float
+    height: float
+    stretch: np.ndarray  # (time,)
+    sums: np.ndarray  # (stretches, batch, quantities, neurons)
+
+
 class OutputArrays(NamedTuple):
     """An `OutputSpec`; unused arrays are empty."""
 
@@ -65,6 +75,7 @@ class OutputArrays(NamedTuple):
     total: np.ndarray  # (batch, neurons)
     first: int
     traces: TraceArrays
+    slopes: SlopeArrays
 
 
 class ReadoutArrays(NamedTuple):
@@ -74,25 +85,6 @@ class ReadoutArrays(NamedTuple):
     bias: np.ndarray  # (neurons above,)
     neurons: NeuronArrays
     out: OutputArrays
-
-
-class SurrogateArrays(NamedTuple):
-    """The derivative of a spike; its numbers in the dtype of the slopes."""
-
-    kind: int  # FAST_SIGMOID, ARCTAN or TRIANGLE
-    width: float
-    height: float
-
-
-class SlopeArrays(NamedTuple):
-    """The buffers of a `SlopeSums`; unused arrays are empty."""
-
-    stretch: np.ndarray  # (time,)
-    slope: np.ndarray  # (stretches, batch, neurons), as the following
-    slope_before: np.ndarray
-    before: np.ndarray
-    slope_raised: np.ndarray
-    spikes: np.ndarray
 
 
 # ── kernels: each processes samples first … last − 1, or all ──────────────────────────────────────────────────────────
@@ -138,48 +130,8 @@ def scan_currents(first, last, currents, neurons, out, readout):
     return fired
 
 
-@compiled(error_model="numpy")  # otherwise each division is checked for 0, and its loop is not vectorised
-def sum_lif_slopes(first, last, currents, neurons, surrogate, outputs, slopes):
-    """Run LIF neurons on currents, (time, batch, neurons), and add up the derivatives of their steps.
-
-    The loops are short: LLVM does not vectorise loops over many arrays, which might overlap, or with a signed index.
-    """
-    _, membrane, decay, threshold = neurons
-    stretch, slope_sum, slope_before, before_sum, slope_raised, spikes = slopes
-    count = membrane.shape[1]
-    slope, output = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
-    before, raised = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
-    inverse = surrogate.height / surrogate.height / threshold
-    for sample in range(first, last):
-        for step in range(currents.shape[0]):
-            at = uint64(stretch[step])
-            for neuron in range(count):
-                before[neuron] = membrane[sample, neuron]
-            for neuron in range(count):
-                raised[neuron] = decay[neuron] * before[neuron] + currents[step, sample, neuron]
-            for neuron in range(count):
-                fires = raised[neuron] > threshold[neuron]
-                output[neuron] = fires
-                membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
-            for neuron in range(count):
-                outputs[step, sample, neuron] = output[neuron]
-            _slopes(surrogate, raised, inverse, slope)
-            for neuron in range(count):
-                slope_sum[at, sample, neuron] += slope[neuron]
-            if before_sum.shape[0]:
-                for neuron in range(count):
-                    slope_before[at, sample, neuron] += slope[neuron] * before[neuron]
-                for neuron in range(count):
-                    before_sum[at, sample, neuron] += before[neuron]
-            if spikes.shape[0]:
-                for neuron in range(count):
-                    slope_raised[at, sample, neuron] += slope[neuron] * raised[neuron]
-                for neuron in range(count):
-                    spikes[at, sample, neuron] += output[neuron]
-
-
 @compiled(error_model="numpy")
-def lif_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membranes):
+def lif_slopes(first, last, currents, neurons, surrogate, width, height, spikes, slopes, membranes):
     """Run LIF neurons, and write the slopes of their spikes; see `dispatch.lif_slopes`.
 
     Args:
@@ -189,7 +141,7 @@ def lif_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membra
     _, membrane, decay, threshold = neurons
     count = membrane.shape[1]
     slope, output = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
-    raised, inverse = np.empty(count, currents.dtype), surrogate.height / surrogate.height / threshold
+    raised = np.empty(count, currents.dtype)
     for sample in range(first, last):
         for step in range(currents.shape[0]):
             if membranes.shape[0]:
@@ -200,38 +152,20 @@ def lif_slopes(first, last, currents, neurons, surrogate, spikes, slopes, membra
                 fires = raised[neuron] > threshold[neuron]
                 output[neuron] = fires
                 membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
-            _slopes(surrogate, raised, inverse, slope)
+            _slopes(surrogate, width, height, raised, threshold, slope)
             for neuron in range(count):
                 spikes[step, sample, neuron] = output[neuron]
             for neuron in range(count):
-                slopes[step, sample, neuron] = slope[neuron] * inverse[neuron]
-
-
-@compiled(inline="always")
-def _slopes(surrogate, raised, inverse, slope):
-    """The derivative of each spike with respect to (u − θ)/θ. Args: raised: u, before the reset. inverse: 1/θ."""
-    kind, width, height = surrogate
-    one = height / height
-    if kind == FAST_SIGMOID:
-        for neuron in range(slope.shape[0]):
-            below = one + width * abs(raised[neuron] * inverse[neuron] - one)
-            slope[neuron] = height / (below * below)
-    elif kind == ARCTAN:
-        for neuron in range(slope.shape[0]):
-            x = width * (raised[neuron] * inverse[neuron] - one)
-            slope[neuron] = height / (one + x * x)
-    else:
-        for neuron in range(slope.shape[0]):
-            distance = width * abs(raised[neuron] * inverse[neuron] - one)
-            slope[neuron] = height * (one - distance if distance < one else one - one)
+                slopes[step, sample, neuron] = slope[neuron] / threshold[neuron]
 
 
 @compiled
 def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):
     """One step of a layer for all samples; input (1, batch, inputs)."""
-    values, decays, sensitivities, sensitivity_decays = traces
-    neurons, nothing = NeuronArrays(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
-    out = OutputArrays(outputs, nothing[0:0, 0], 0, TraceArrays(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
+    neurons, nothing = NeuronArrays(kind, membrane, decay, threshold), np.empty((0, 0, 0, 0), rows.dtype)
+    no_rows, no_stretch, zero = nothing[0:0, 0], np.empty(0, np.int64), rows.dtype.type(0)
+    no_trace = TraceArrays(no_rows, no_rows[0:0, 0], no_rows, no_rows[0:0, 0], no_rows, no_stretch)
+    out = OutputArrays(outputs, no_rows[0:0, 0], 0, no_trace, SlopeArrays(0, zero, zero, no_stretch, nothing))
     for sample in range(xs.shape[1]):
         for neuron in range(rows.shape[1]):
             current[0, 0, neuron] = bias[neuron]
@@ -240,7 +174,7 @@ def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, 
             if value != 0:
                 for neuron in range(rows.shape[1]):
                     current[0, 0, neuron] += value * rows[channel, neuron]
-        add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, 0, sample)
+        add_step(traces, sample, xs, 0, sample)
         run(neurons, current, 0, sample, sample + 1, out, sample)
         steps[sample, 0] += 1
 
@@ -248,10 +182,9 @@ def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, 
 @compiled
 def scan_trace(first, last, xs, traces):
     """Add input, (time, batch, inputs), to its traces."""
-    values, decays, sensitivities, sensitivity_decays = traces
     for sample in range(first, last):
         for step in range(xs.shape[0]):
-            add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step, sample)
+            add_step(traces, sample, xs, step, sample)
 
 
 @compiled
@@ -298,7 +231,7 @@ def run_through(neurons, currents, row, sample, out, readout):
     steps, weights, bias = currents.shape[0], readout.weights, readout.bias
     outputs = np.empty((steps, 1, weights.shape[1]), bias.dtype)
     above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
-    through = OutputArrays(outputs, out.total, out.first, out.traces)
+    through = OutputArrays(outputs, out.total, out.first, out.traces, out.slopes)
     fired = run(neurons, currents, row, sample, sample + 1, through, 0)
     _weigh(outputs, weights, bias, above)
     run(readout.neurons, above, 0, sample, sample + 1, readout.out, sample)
@@ -316,7 +249,7 @@ def _weigh(outputs, weights, bias, above):
             above[step, 0, neuron] = current
 
 
-@compiled
+@compiled(error_model="numpy")  # otherwise each division is checked for 0, and its loop is not vectorised
 def run(neurons, currents, first_row, first_sample, last_sample, out, first_output_row):
     """All steps of some samples, one sample after another. Returns: spikes counted.
 
@@ -326,25 +259,24 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
     Args: currents: (time, rows, neurons). first_row, first_output_row: row of the first sample in currents and outputs.
     """
     kind, membrane, decay, threshold = neurons
-    outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
-    count, fired = membrane.shape[1], 0
-    output = np.empty(count, currents.dtype)
+    outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays, sums, stretch), slopes = out
+    surrogate, width, height, slope_stretch, slope_sums = slopes
+    count, fired, quantities = membrane.shape[1], 0, slope_sums.shape[2]
+    buffers = np.empty((7, count), currents.dtype)
+    output, raised, slope, made = buffers[0], buffers[1], buffers[2], buffers[2:]  # the quantities; the last is m
     for sample in range(first_sample, last_sample):
         row, output_row = first_row + sample - first_sample, first_output_row + sample - first_sample
         for step in range(currents.shape[0]):
+            if quantities:
+                for neuron in range(count):
+                    made[4, neuron] = membrane[sample, neuron]
             if kind in (LIF, LIF_ZERO):
-                if kind == LIF:
-                    for neuron in range(count):
-                        raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
-                        fires = raised > threshold[neuron]
-                        output[neuron] = fires
-                        membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
-                else:
-                    for neuron in range(count):
-                        raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
-                        fires = raised > threshold[neuron]
-                        output[neuron] = fires
-                        membrane[sample, neuron] = np.float32(0) if fires else raised
+                for neuron in range(count):
+                    raised[neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                    fires = raised[neuron] > threshold[neuron]
+                    output[neuron] = fires
+                    left = raised[neuron] - threshold[neuron] if kind == LIF else np.float32(0)
+                    membrane[sample, neuron] = left if fires else raised[neuron]
                 spikes = int32(0)  # a separate loop with 32-bit sums: otherwise the loop above is not vectorised
                 for neuron in range(count):
                     spikes += int32(output[neuron] != 0)
@@ -355,6 +287,19 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                     output[neuron] = membrane[sample, neuron]
                 if kind == LIS:
                     _softmax(output)
+            if quantities:  # as `SlopeSums`; few loops, because each takes long to compile
+                into = uint64(slope_stretch[step])
+                if kind == LIF:
+                    _slopes(surrogate, width, height, raised, threshold, slope)
+                    if quantities > 1:
+                        for neuron in range(count):
+                            made[1, neuron] = slope[neuron] * raised[neuron]
+                            made[2, neuron] = output[neuron]
+                            made[3, neuron] = slope[neuron] * made[4, neuron]
+                for which in range(quantities):
+                    made_row = uint64(which if kind == LIF else 4)
+                    for neuron in range(count):
+                        slope_sums[into, sample, which, neuron] += made[made_row, neuron]
             # As `OutputSpec.take`.
             if outputs.shape[0]:
                 for neuron in range(count):
@@ -370,7 +315,26 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                 for neuron in range(count):
                     decayed = trace_decays[which, neuron] * traces[which, sample, neuron]
                     traces[which, sample, neuron] = decayed + output[neuron]
+            if sums.shape[0]:
+                into = uint64(stretch[step])
+                for neuron in range(count):
+                    sums[into, sample, neuron] += output[neuron]
     return fired
+
+
+@compiled(inline="always")
+def _slopes(kind, width, height, raised, threshold, slope):
+    """The derivative of each spike with respect to (u − θ)/θ. Args: raised: u, before the reset."""
+    one = height / height
+    if kind == TRIANGLE:
+        for neuron in range(slope.shape[0]):
+            distance = width * abs(raised[neuron] / threshold[neuron] - one)
+            slope[neuron] = height * (one - distance if distance < one else one - one)
+    else:
+        linear = one + one if kind == FAST_SIGMOID else one - one
+        for neuron in range(slope.shape[0]):
+            distance = width * abs(raised[neuron] / threshold[neuron] - one)
+            slope[neuron] = height / (one + distance * (linear + distance))
 
 
 @compiled
@@ -418,7 +382,7 @@ def list_events(spikes, sample, events, ends):
 
 @compiled
 def add_events(traces, sample, events, ends, usual):
-    """Update the traces of one sample, and the traces that follow them: each step `e ← c·e + t`, `t ← d·t + x`."""
+    """Update sums and traces of one sample, and what follows the traces: each step `e ← c·e + t`, `t ← d·t + x`."""
     x, unusual = usual.astype(traces.values.dtype), np.empty(usual.shape[0], traces.values.dtype)
     for which in range(traces.values.shape[0]):
         values, decays = traces.values[which, sample], traces.decays[which]
@@ -433,6 +397,15 @@ def add_events(traces, sample, events, ends, usual):
             for index in range(at, ends[step, 1]):
                 values[events[index]] = unusual[index - at]
             at = ends[step, 1]
+    if traces.sums.shape[0]:
+        at = uint64(0)
+        for step in range(ends.shape[0]):
+            sums = traces.sums[traces.stretch[step], sample]
+            for channel in range(sums.shape[0]):
+                sums[channel] += x[channel]
+            for index in range(at, ends[step, 1]):
+                sums[events[index]] += 1 - 2 * x[events[index]]
+            at = ends[step, 1]
 
 
 @compiled(inline="always")
@@ -445,13 +418,18 @@ def _follow(values, sensitivities, sensitivity_decays, which, sample):
 
 
 @compiled(inline="always")
-def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step, row):
-    """Add one step of any input, (time, rows, features), to the traces of one sample."""
+def add_step(traces, sample, xs, step, row):
+    """Add one step of any input, (time, rows, features), to the traces and sums of one sample."""
+    values, decays, sensitivities, sensitivity_decays, sums, stretch = traces
     for which in range(values.shape[0]):
         _follow(values, sensitivities, sensitivity_decays, which, sample)
         for channel in range(values.shape[2]):
             decayed = decays[which, channel] * values[which, sample, channel]
             values[which, sample, channel] = decayed + xs[step, row, channel]
+    if sums.shape[0]:
+        at = uint64(stretch[step])
+        for channel in range(sums.shape[2]):
+            sums[at, sample, channel] += xs[step, row, channel]
 
 
 @compiled

@@ -23,7 +23,6 @@ from tracetorch.backends.cpu.compiled import (
     OutputArrays,
     ReadoutArrays,
     SlopeArrays,
-    SurrogateArrays,
     TraceArrays,
 )
 from tracetorch.backends.cpu.threads import parallel_for
@@ -45,15 +44,26 @@ def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> 
 
 
 def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
-    """Trace and sensitivities as NumPy views, (traces, batch, inputs); zero-size arrays without a trace."""
+    """Trace, sensitivities and sums as NumPy views, (traces, batch, inputs); zero-size arrays without a trace."""
     if isinstance(trace, TraceArrays):
         return trace
     if trace is None:
-        return TraceArrays(*empty_arrays(dtype), *empty_arrays(dtype))
+        return _no_trace(dtype)
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
-    if trace.sensitivity is None or trace.sensitivity_decay is None:
-        return TraceArrays(*first, *empty_arrays(dtype))
-    return TraceArrays(*first, *_rows(trace.sensitivity, trace.sensitivity_decay))
+    second, sums, stretch = empty_arrays(dtype), empty_arrays(dtype)[0], _NO_STRETCH
+    if trace.sensitivity is not None and trace.sensitivity_decay is not None:
+        second = _rows(trace.sensitivity, trace.sensitivity_decay)
+    if trace.sums is not None and trace.stretch is not None:
+        sums, stretch = trace.sums.numpy(), trace.stretch.numpy()
+    return TraceArrays(*first, *second, sums, stretch)
+
+
+@cache
+def _no_trace(dtype: torch.dtype) -> TraceArrays:
+    return TraceArrays(*empty_arrays(dtype), *empty_arrays(dtype), empty_arrays(dtype)[0], _NO_STRETCH)
+
+
+_NO_STRETCH = np.empty(0, np.int64)
 
 
 def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +82,22 @@ def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
     """The buffers for the outputs as NumPy views; zero-size arrays for unused ones."""
     outputs = empty_arrays(dtype)[0] if out.outputs is None else out.outputs.numpy()
     total = empty_arrays(torch.float64)[1] if out.total is None else out.total.numpy()
-    return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
+    return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype), slopes_of(out.slopes, dtype))
+
+
+def slopes_of(slopes: SlopeSums | None, dtype: torch.dtype) -> SlopeArrays:
+    """Sums over stretches as NumPy views; zero-size arrays without them."""
+    if slopes is None:
+        return no_slopes(dtype)
+    kind, width, height = surrogate_of(slopes.surrogate, slopes.sums)
+    return SlopeArrays(kind, width, height, slopes.stretch.numpy(), slopes.sums.numpy())
+
+
+@cache
+def no_slopes(dtype: torch.dtype) -> SlopeArrays:
+    """Empty arrays in place of sums."""
+    sums = torch.empty(0, 0, 0, 0, dtype=dtype).numpy()
+    return SlopeArrays(0, sums.dtype.type(0), sums.dtype.type(0), _NO_STRETCH, sums)
 
 
 def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArrays:
@@ -152,28 +177,16 @@ def lif_slopes(
     """See `dispatch.lif_slopes`."""
     spikes, slopes = torch.empty_like(currents), torch.empty_like(currents)
     membranes = torch.empty_like(currents) if keep else currents.new_empty(0, 0, 0)
-    arguments = neurons_of("lif", membrane, constants), surrogate_of(surrogate, membrane), spikes, slopes, membranes
+    arguments = neurons_of("lif", membrane, constants), *surrogate_of(surrogate, membrane), spikes, slopes, membranes
     parallel_for(compiled.lif_slopes, currents.shape[1], currents.numel(), currents, *arguments)
     return spikes, slopes, membranes if keep else None
 
 
-def sum_lif_slopes(
-    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], outputs: Tensor, sums: SlopeSums
-) -> None:
-    """See `dispatch.sum_lif_slopes`."""
-    surrogate, stretch, *several = sums
-    empty = empty_arrays(membrane.dtype)[0]
-    arrays = [empty if value is None else value.numpy() for value in several]
-    slopes = SlopeArrays(stretch.numpy(), *arrays)
-    arguments = neurons_of("lif", membrane, constants), surrogate_of(surrogate, membrane), outputs, slopes
-    parallel_for(compiled.sum_lif_slopes, len(membrane), currents.numel(), currents.contiguous(), *arguments)
-
-
-def surrogate_of(surrogate: Any, like: Tensor) -> SurrogateArrays:
-    """A surrogate with a compiled derivative. Args: like: of the dtype of the slopes."""
+def surrogate_of(surrogate: Any, like: Tensor) -> tuple[int, Any, Any]:
+    """Kind, width and height of a compiled derivative. Args: like: of the dtype of the slopes."""
     name, width, height = surrogate.compiled
     number = like.numpy().dtype.type
-    return SurrogateArrays(compiled.SURROGATES[name], number(width), number(height))
+    return compiled.SURROGATES[name], number(width), number(height)
 
 
 def scan_layer(synaptic: SynapticInput, *arrays: NamedTuple) -> int:

@@ -13,7 +13,15 @@ from tracetorch.backends import reference
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
-from tracetorch.backends.cpu.scan import empty_arrays, neurons_of, outputs_of, readout_of, scan_layer, traces_of
+from tracetorch.backends.cpu.scan import (
+    empty_arrays,
+    neurons_of,
+    no_slopes,
+    outputs_of,
+    readout_of,
+    scan_layer,
+    traces_of,
+)
 from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
 
@@ -150,7 +158,9 @@ def pass_through(layers: Sequence[CompiledStep], xs: Tensor, out: OutputSpec) ->
             through = outputs_of(out, dtype)
         else:
             xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=dtype)
-            through = OutputArrays(xs.numpy(), empty_arrays(torch.float64)[1], 0, layers[at + 1]._traces)
+            through = OutputArrays(
+                xs.numpy(), empty_arrays(torch.float64)[1], 0, layers[at + 1]._traces, no_slopes(dtype)
+            )
         count = scan_layer(synaptic, layer._neuron_arrays, through, no_readout)
         np.add(layer._arrays[5], steps, out=layer._arrays[5])
         fired, trace = count if layer._neuron in reference.SPIKING else None, None
