@@ -218,6 +218,69 @@ def test_the_order_within_a_stretch_is_lost():
     assert (found(BPTT, xs) - one).norm() > 1e-3 * one.norm()
 
 
+# ── rewards ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ACTIONS, LASTING, REWARDED = 6, 4, (1, 4, 5)  # actions, steps of each observation, actions after which a reward comes
+DECAY, MODULATION = 0.7, normal(len(REWARDED), BATCH, seed=4)
+CUT = torch.tensor([False, True, False])  # samples that are reset after action 2
+
+
+def rewarded(rule):
+    """Gradients after several actions and rewards, of which one comes twice; the last also gives a bonus."""
+    for number, part in enumerate(spikes(ACTIONS * LASTING).split(LASTING)):
+        rule.forward(part, reduce="mean", window=2)
+        rule.observe(normal(BATCH, OUT, seed=10 + number), at="output")
+        if number in REWARDED:
+            modulation, bonus = MODULATION[REWARDED.index(number)], normal(BATCH, OUT) if number == 5 else None
+            signal = modulation[:, None] * normal(BATCH, OUT, seed=10 + number)  # as of a loss that forgets at once
+            rule.backward_reward(signal, modulation=modulation, bonus=bonus, at="output")
+        if number == 1 and rule.decay is not None:
+            rule.backward_reward(signal, modulation=modulation, bonus=None, at="output")
+        if number == 2:
+            rule.reset(CUT)
+    return gradients(rule.net)
+
+
+def rewarded_through_time(make):
+    """BPTT on Σ modulation·Σ λ^(later actions)·log p(action), of each sample and each of its sequences alone."""
+    total, xs = {}, spikes(ACTIONS * LASTING)
+    for sample in range(BATCH):
+        for first, stop in [(0, 3), (3, ACTIONS)] if CUT[sample] else [(0, ACTIONS)]:
+            signal = torch.zeros(ACTIONS, LASTING, 1, OUT).double()
+            for at, modulation in zip(REWARDED, MODULATION, strict=True):
+                for number in range(first, at + 1 if at < stop else 0):
+                    score = normal(BATCH, OUT, seed=10 + number)[sample] * (2 if at == 1 else 1)
+                    signal[number, -2:] += DECAY ** (at - number) * modulation[sample] * score / 2
+            if stop == ACTIONS:
+                signal[-1, -2:] += normal(BATCH, OUT)[sample] / 2
+            rule, steps = BPTT(make()), slice(first * LASTING, stop * LASTING)
+            rule.forward(xs[steps, sample : sample + 1])
+            rule.backward(signal.flatten(0, 1)[steps])
+            for name, value in gradients(rule.net).items():
+                total[name] = total.get(name, 0) + value
+    return total
+
+
+@pytest.mark.parametrize("name", ["LIF-LI", "LIF-LIF-LIS", "plain"])
+def test_scores_go_back_from_their_own_actions(name):
+    """With a stretch for each step: BPTT. Not so with merged stretches, nor if signals enter at the present output."""
+    make = partial(made, name)
+    wanted, coarse_of = rewarded_through_time(make), partial(CoarseBPTT, stretches=ACTIONS * LASTING)
+    for spacing in ("uniform", "log"):
+        assert_close(rewarded(coarse_of(make(), spacing=spacing, decay=DECAY)), wanted)
+    weight = wanted[WEIGHT]
+    for other in (coarse_of(make(), stretches=2, decay=DECAY), coarse_of(make()), coarse_of(make(), decay=0.0)):
+        assert (rewarded(other)[WEIGHT] - weight).norm() > 1e-3 * weight.norm()
+
+
+def test_merged_stretches_keep_the_sum_of_their_scores():
+    rule, twin = (CoarseBPTT(made("LIF-LI"), stretches=count, decay=DECAY) for count in (2, ACTIONS * LASTING))
+    rewarded(rule), rewarded(twin)
+    merged, single = (one.state_dict()["sums"][-1]["score"] for one in (rule, twin))
+    assert len(merged) < len(single)
+    torch.testing.assert_close(merged.sum(dim=0), single.sum(dim=0))
+
+
 # ── memory, resets, files ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -277,19 +340,21 @@ def test_uniform_stretches_stay_short_if_samples_are_reset_in_turn():
 
 @pytest.mark.parametrize("spacing", ["uniform", "log"])
 def test_saved_stretches_go_on_to_the_bit_and_stay_as_they_are(spacing):
-    rule, found = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=3, spacing=spacing), []
+    make, found = partial(CoarseBPTT, stretches=3, spacing=spacing, decay=0.5), []
+    rule = make(lively("LIF-LIF-LIS"))
     assert rule.state_dict()["counts"] is None
     for part in spikes()[:16].split(8):
         rule.forward(part, reduce="mean")
+        rule.observe(normal(BATCH, OUT), at="output")
         rule.backward(normal(BATCH, OUT))
     saved, state = rule.state_dict(), rule.net.save_state()
     before = str(saved)
-    for other in (rule, CoarseBPTT(lively("LIF-LIF-LIS"), stretches=3, spacing=spacing)):
+    for other in (rule, make(lively("LIF-LIF-LIS"))):
         other.load_state_dict(saved)
         other.net.load_state(state)
         other.net.zero_grad()
         other.forward(spikes()[16:], reduce="mean")
-        other.backward(normal(BATCH, OUT))
+        other.backward_reward(torch.empty(0), modulation=normal(BATCH), bonus=normal(BATCH, OUT), at="logits")
         assert str(saved) == before
         found.append(gradients(other.net))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
