@@ -257,8 +257,8 @@ def running_means(in_features: int, out_features: int, *, decay: Values) -> Laye
 
         mean ← β·mean + (1 − β)·input
 
-    The difference of the means with a small and a large β is the change of an input. A LIF neuron cannot give it: its
-    reset subtracts the threshold, so that it fires at the rate of its present current, whatever its decay.
+    The difference of the means with a small and a large β is the change of an input. LIF neurons give it poorly: their
+    reset subtracts the threshold, so that while they fire, their rate is that of the present current, whatever β.
 
     Args:
         in_features, out_features: sizes; there are as many neurons as inputs for each decay, or a multiple of them.
