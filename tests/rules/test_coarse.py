@@ -64,19 +64,19 @@ def test_uniform_stretches_are_equally_long_and_log_ones_double():
     assert len(coarse.cut(10**6, 16, "uniform")) == 16 and len(coarse.cut(10**6, 4, "log")) == 61
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "log"])
-def test_merging_never_changes_the_means_of_all_steps(spacing):
-    totals = []
-    for stretches in (1, 3, STEPS):
-        rule = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=stretches, spacing=spacing)
-        for part in spikes().split(5):
-            rule.forward(part)
-        assert (rule._counts.sum(dim=0) == STEPS).all()
-        totals.append([{name: value.sum(dim=0) for name, value in sums.by_name.items()} for sums in rule._sums])
-    torch.testing.assert_close(totals[0][0]["input"], spikes().sum(dim=0))
-    for merged in totals[:2]:
-        for found, wanted in zip(merged, totals[2], strict=True):
-            assert_close(found, wanted)
+def test_merging_never_changes_the_means_of_all_steps():
+    for spacing in ("uniform", "log"):
+        totals = []
+        for stretches in (1, 3, STEPS):
+            rule = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=stretches, spacing=spacing)
+            for part in spikes().split(5):
+                rule.forward(part)
+            assert (rule._counts.sum(dim=0) == STEPS).all()
+            totals.append([{name: value.sum(dim=0) for name, value in sums.by_name.items()} for sums in rule._sums])
+        torch.testing.assert_close(totals[0][0]["input"], spikes().sum(dim=0))
+        for merged in totals[:2]:
+            for found, wanted in zip(merged, totals[2], strict=True):
+                assert_close(found, wanted)
 
 
 # ── exact where each step has its own stretch ───────────────────────────────────────────────────────────────────────
@@ -261,19 +261,16 @@ def rewarded_through_time(make):
     return total
 
 
-@pytest.mark.parametrize("name", ["LIF-LI", "LIF-LIF-LIS", "plain"])
-def test_scores_go_back_from_their_own_actions(name):
+def test_scores_go_back_from_their_own_actions():
     """With a stretch for each step: BPTT. Not so with merged stretches, nor if signals enter at the present output."""
-    make = partial(made, name)
-    wanted, coarse_of = rewarded_through_time(make), partial(CoarseBPTT, stretches=ACTIONS * LASTING)
-    for spacing in ("uniform", "log"):
-        assert_close(rewarded(coarse_of(make(), spacing=spacing, decay=DECAY)), wanted)
-    weight = wanted[WEIGHT]
-    for other in (coarse_of(make(), stretches=2, decay=DECAY), coarse_of(make()), coarse_of(make(), decay=0.0)):
-        assert (rewarded(other)[WEIGHT] - weight).norm() > 1e-3 * weight.norm()
-
-
-def test_merged_stretches_keep_the_sum_of_their_scores():
+    for name in ("LIF-LI", "LIF-LIF-LIS", "plain"):
+        make = partial(made, name)
+        wanted, coarse_of = rewarded_through_time(make), partial(CoarseBPTT, stretches=ACTIONS * LASTING)
+        for spacing in ("uniform", "log"):
+            assert_close(rewarded(coarse_of(make(), spacing=spacing, decay=DECAY)), wanted)
+        weight = wanted[WEIGHT]
+        for other in (coarse_of(make(), stretches=2, decay=DECAY), coarse_of(make()), coarse_of(make(), decay=0.0)):
+            assert (rewarded(other)[WEIGHT] - weight).norm() > 1e-3 * weight.norm()
     rule, twin = (CoarseBPTT(made("LIF-LI"), stretches=count, decay=DECAY) for count in (2, ACTIONS * LASTING))
     rewarded(rule), rewarded(twin)
     merged, single = (one.state_dict()["sums"][-1]["score"] for one in (rule, twin))
@@ -302,21 +299,21 @@ def test_memory_does_not_grow_with_time():
     assert count == same and late < 3 * early
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "log"])
-def test_a_masked_reset_forgets_the_stretches_of_its_samples(spacing):
+def test_a_masked_reset_forgets_the_stretches_of_its_samples():
     """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
-    mask, rule = torch.tensor([False, True, False]), CoarseBPTT(made("plain"), stretches=STEPS, spacing=spacing)
-    rule.forward(spikes()[:9])
-    rule.reset(mask)
-    rule.forward(spikes()[9:], reduce="mean")
-    rule.backward(normal(BATCH, OUT) * mask[:, None])
-    alone = BPTT(made("plain"))
-    wanted = learned(alone, STEPS - 9, xs=spikes()[9:], signal=normal(BATCH, OUT) * mask[:, None])
-    assert_close(gradients(rule.net), wanted)
-    rule.net.zero_grad()
-    rule.forward(spikes(), reduce="mean")  # the stretch that the reset cut is merged
-    rule.backward(normal(BATCH, OUT))
-    assert all(value.isfinite().all() for value in gradients(rule.net).values())
+    for spacing in ("uniform", "log"):
+        mask, rule = torch.tensor([False, True, False]), CoarseBPTT(made("plain"), stretches=STEPS, spacing=spacing)
+        rule.forward(spikes()[:9])
+        rule.reset(mask)
+        rule.forward(spikes()[9:], reduce="mean")
+        rule.backward(normal(BATCH, OUT) * mask[:, None])
+        alone = BPTT(made("plain"))
+        wanted = learned(alone, STEPS - 9, xs=spikes()[9:], signal=normal(BATCH, OUT) * mask[:, None])
+        assert_close(gradients(rule.net), wanted)
+        rule.net.zero_grad()
+        rule.forward(spikes(), reduce="mean")  # the stretch that the reset cut is merged
+        rule.backward(normal(BATCH, OUT))
+        assert all(value.isfinite().all() for value in gradients(rule.net).values())
 
 
 def test_uniform_stretches_stay_short_if_samples_are_reset_in_turn():
@@ -338,28 +335,28 @@ def test_uniform_stretches_stay_short_if_samples_are_reset_in_turn():
         rule.backward(normal(BATCH, OUT))
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "log"])
-def test_saved_stretches_go_on_to_the_bit_and_stay_as_they_are(spacing):
-    make, found = partial(CoarseBPTT, stretches=3, spacing=spacing, decay=0.5), []
-    rule = make(lively("LIF-LIF-LIS"))
-    assert rule.state_dict()["counts"] is None
-    for part in spikes()[:16].split(8):
-        rule.forward(part, reduce="mean")
-        rule.observe(normal(BATCH, OUT), at="output")
-        rule.backward(normal(BATCH, OUT))
-    saved, state = rule.state_dict(), rule.net.save_state()
-    before = str(saved)
-    for other in (rule, make(lively("LIF-LIF-LIS"))):
-        other.load_state_dict(saved)
-        other.net.load_state(state)
-        other.net.zero_grad()
-        other.forward(spikes()[16:], reduce="mean")
-        other.backward_reward(torch.empty(0), modulation=normal(BATCH), bonus=normal(BATCH, OUT), at="logits")
-        assert str(saved) == before
-        found.append(gradients(other.net))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    rule.load_state_dict({})
-    assert rule.state_dict()["counts"] is None
+def test_saved_stretches_go_on_to_the_bit_and_stay_as_they_are():
+    for spacing in ("uniform", "log"):
+        make, found = partial(CoarseBPTT, stretches=3, spacing=spacing, decay=0.5), []
+        rule = make(lively("LIF-LIF-LIS"))
+        assert rule.state_dict()["counts"] is None
+        for part in spikes()[:16].split(8):
+            rule.forward(part, reduce="mean")
+            rule.observe(normal(BATCH, OUT), at="output")
+            rule.backward(normal(BATCH, OUT))
+        saved, state = rule.state_dict(), rule.net.save_state()
+        before = str(saved)
+        for other in (rule, make(lively("LIF-LIF-LIS"))):
+            other.load_state_dict(saved)
+            other.net.load_state(state)
+            other.net.zero_grad()
+            other.forward(spikes()[16:], reduce="mean")
+            other.backward_reward(torch.empty(0), modulation=normal(BATCH), bonus=normal(BATCH, OUT), at="logits")
+            assert str(saved) == before
+            found.append(gradients(other.net))
+        assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        rule.load_state_dict({})
+        assert rule.state_dict()["counts"] is None
 
 
 def test_signals_at_the_logits_skip_the_softmax():

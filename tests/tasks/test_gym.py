@@ -128,6 +128,11 @@ def test_a_part_of_an_observation_may_be_hidden():
     assert set(widths) == {4}
     with pytest.raises(ValueError, match="the state has 2 features, this observation 3"):
         whole.load_state_dict(part.state_dict())
+    wrong = r"observed must be a list of different indices from 0 to 2, .* Counter-v0, .*; got "
+    for indices, kind, message in (([3], "box", wrong + r"\[3\]"), ([1, 1], "box", wrong), ([], "box", wrong),
+                                   ([0], "discrete", "an observation of Counter-v0 is one category")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            make_counter(observed=indices, kind=kind)
 
 
 def test_observations_are_encoded_as_currents_or_spikes():
@@ -159,10 +164,6 @@ def test_observations_are_encoded_as_currents_or_spikes():
         ({"options": {"acts": "several"}}, "takes actions of the type MultiDiscrete; only Discrete ones"),
         ({"options": {"kind": "tuple"}}, "gives observations of the type Tuple; only Box and Discrete ones"),
         ({"options": {"speed": 3}}, "Counter-v0 cannot be made: .*speed"),
-        ({"observed": [3]}, r"observed must be a list of different indices from 0 to 2, .* Counter-v0, .*; got \[3\]"),
-        ({"observed": [1, 1]}, "observed must be a list of different indices"),
-        ({"observed": []}, "observed must be a list of different indices"),
-        ({"observed": [0], "options": {"kind": "discrete"}}, "an observation of Counter-v0 is one category"),
         ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, got 0"),
         ({"resume": "never"}, "resume must be one of exact, new_episodes, got 'never'"),
         ({"code": "one_sided"}, "code must be one of two_sided, population, got 'one_sided'"),
