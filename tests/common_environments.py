@@ -38,7 +38,7 @@ ENVIRONMENTS = [
     Row("blocks-reward", "RewardedTask", _rewarded("blocks"), says="apart"),
     Row("store-reward", "RewardedTask", _rewarded("store-recall"), says="apart"),
     Row("cartpole", "Gym", _gym()),
-    Row("cartpole-spikes", "Gym", _gym(code="population", encoding="poisson")),
+    Row("cartpole-spikes", "Gym", _gym(code="population", encoding="poisson", observed=[0, 2])),
     Row("cartpole-raw", "Gym", _gym(normalize=False), says="apart"),
     Row("frozen-lake", "Gym", _gym(id="FrozenLake-v1", encoding="poisson"), says="apart"),
     Row("switching-bandit", "Reversal", _switching(_rewarded("mnist")), says="apart"),

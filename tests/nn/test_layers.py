@@ -150,6 +150,14 @@ def test_a_network_is_its_layers_in_order():
     assert isinstance(net[:1], Sequential) and net[:1].chain == [first] and net[:1].out_features == 5
     for hidden, layers in (([], ["LI(6, 4)"]), ([5, 3], ["LIF(6, 5)", "LIF(5, 3)", "LI(3, 4)"])):
         assert list(map(str, tt.nn.feedforward(IN, OUT, hidden=hidden, neuron=LIF, readout=LI))) == layers
+    kinds = [partial(tt.nn.running_means, decay=[0.5, 0.9]), LIF]
+    mixed = tt.nn.feedforward(IN, OUT, hidden=[24, 5], neuron=kinds, readout=LI)
+    assert list(map(str, mixed)) == ["LI(6, 24)", "LIF(24, 5)", "LI(5, 4)"]
+    means = mixed[0].run(torch.arange(6.0).expand(2000, 1, IN))[-1, 0]  # of constant inputs: the inputs
+    torch.testing.assert_close(means, torch.arange(6.0).repeat(4), rtol=1e-4, atol=1e-4)
+    for hidden, make, wrong in (([5], kinds, "lists 2 kinds of layers, and hidden 1"), ([7], kinds[:1], "take 12 neu")):
+        with pytest.raises(ValueError, match=wrong):
+            tt.nn.feedforward(IN, OUT, hidden=hidden, neuron=make, readout=LI)
 
 
 @pytest.mark.parametrize("where", ["net", "layer"])

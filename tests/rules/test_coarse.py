@@ -63,19 +63,19 @@ def test_uniform_stretches_are_equally_long_and_log_ones_double():
     assert len(coarse.cut(10**6, 16, "uniform")) == 16 and len(coarse.cut(10**6, 4, "log")) == 61
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "log"])
-def test_merging_never_changes_the_means_of_all_steps(spacing):
-    totals = []
-    for stretches in (1, 3, STEPS):
-        rule = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=stretches, spacing=spacing)
-        for part in spikes().split(5):
-            rule.forward(part)
-        assert (rule._counts.sum(dim=0) == STEPS).all()
-        totals.append([{name: value.sum(dim=0) for name, value in sums.by_name.items()} for sums in rule._sums])
-    torch.testing.assert_close(totals[0][0]["input"], spikes().sum(dim=0))
-    for merged in totals[:2]:
-        for found, wanted in zip(merged, totals[2], strict=True):
-            assert_close(found, wanted)
+def test_merging_never_changes_the_means_of_all_steps():
+    for spacing in ("uniform", "log"):
+        totals = []
+        for stretches in (1, 3, STEPS):
+            rule = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=stretches, spacing=spacing)
+            for part in spikes().split(5):
+                rule.forward(part)
+            assert (rule._counts.sum(dim=0) == STEPS).all()
+            totals.append([{name: value.sum(dim=0) for name, value in sums.by_name.items()} for sums in rule._sums])
+        torch.testing.assert_close(totals[0][0]["input"], spikes().sum(dim=0))
+        for merged in totals[:2]:
+            for found, wanted in zip(merged, totals[2], strict=True):
+                assert_close(found, wanted)
 
 
 # ── exact where each step has its own stretch ───────────────────────────────────────────────────────────────────────
@@ -217,6 +217,66 @@ def test_the_order_within_a_stretch_is_lost():
     assert (found(BPTT, xs) - one).norm() > 1e-3 * one.norm()
 
 
+# ── rewards ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ACTIONS, LASTING, REWARDED = 6, 4, (1, 4, 5)  # actions, steps of each observation, actions after which a reward comes
+DECAY, MODULATION = 0.7, normal(len(REWARDED), BATCH, seed=4)
+CUT = torch.tensor([False, True, False])  # samples that are reset after action 2
+
+
+def rewarded(rule):
+    """Gradients after several actions and rewards, of which one comes twice; the last also gives a bonus."""
+    for number, part in enumerate(spikes(ACTIONS * LASTING).split(LASTING)):
+        rule.forward(part, reduce="mean", window=2)
+        rule.observe(normal(BATCH, OUT, seed=10 + number), at="output")
+        if number in REWARDED:
+            modulation, bonus = MODULATION[REWARDED.index(number)], normal(BATCH, OUT) if number == 5 else None
+            signal = modulation[:, None] * normal(BATCH, OUT, seed=10 + number)  # as of a loss that forgets at once
+            rule.backward_reward(signal, modulation=modulation, bonus=bonus, at="output")
+        if number == 1 and rule.decay is not None:
+            rule.backward_reward(signal, modulation=modulation, bonus=None, at="output")
+        if number == 2:
+            rule.reset(CUT)
+    return gradients(rule.net)
+
+
+def rewarded_through_time(make):
+    """BPTT on Σ modulation·Σ λ^(later actions)·log p(action), of each sample and each of its sequences alone."""
+    total, xs = {}, spikes(ACTIONS * LASTING)
+    for sample in range(BATCH):
+        for first, stop in [(0, 3), (3, ACTIONS)] if CUT[sample] else [(0, ACTIONS)]:
+            signal = torch.zeros(ACTIONS, LASTING, 1, OUT).double()
+            for at, modulation in zip(REWARDED, MODULATION, strict=True):
+                for number in range(first, at + 1 if at < stop else 0):
+                    score = normal(BATCH, OUT, seed=10 + number)[sample] * (2 if at == 1 else 1)
+                    signal[number, -2:] += DECAY ** (at - number) * modulation[sample] * score / 2
+            if stop == ACTIONS:
+                signal[-1, -2:] += normal(BATCH, OUT)[sample] / 2
+            rule, steps = BPTT(make()), slice(first * LASTING, stop * LASTING)
+            rule.forward(xs[steps, sample : sample + 1])
+            rule.backward(signal.flatten(0, 1)[steps])
+            for name, value in gradients(rule.net).items():
+                total[name] = total.get(name, 0) + value
+    return total
+
+
+def test_scores_go_back_from_their_own_actions():
+    """With a stretch for each step: BPTT. Not so with merged stretches, nor if signals enter at the present output."""
+    for name in ("LIF-LI", "LIF-LIF-LIS", "plain"):
+        make = partial(made, name)
+        wanted, coarse_of = rewarded_through_time(make), partial(CoarseBPTT, stretches=ACTIONS * LASTING)
+        for spacing in ("uniform", "log"):
+            assert_close(rewarded(coarse_of(make(), spacing=spacing, decay=DECAY)), wanted)
+        weight = wanted[WEIGHT]
+        for other in (coarse_of(make(), stretches=2, decay=DECAY), coarse_of(make()), coarse_of(make(), decay=0.0)):
+            assert (rewarded(other)[WEIGHT] - weight).norm() > 1e-3 * weight.norm()
+    rule, twin = (CoarseBPTT(made("LIF-LI"), stretches=count, decay=DECAY) for count in (2, ACTIONS * LASTING))
+    rewarded(rule), rewarded(twin)
+    merged, single = (one.state_dict()["sums"][-1]["score"] for one in (rule, twin))
+    assert len(merged) < len(single)
+    torch.testing.assert_close(merged.sum(dim=0), single.sum(dim=0))
+
+
 # ── memory, resets, files ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -238,21 +298,21 @@ def test_memory_does_not_grow_with_time():
     assert count == same and late < 3 * early
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "log"])
-def test_a_masked_reset_forgets_the_stretches_of_its_samples(spacing):
+def test_a_masked_reset_forgets_the_stretches_of_its_samples():
     """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
-    mask, rule = torch.tensor([False, True, False]), CoarseBPTT(made("plain"), stretches=STEPS, spacing=spacing)
-    rule.forward(spikes()[:9])
-    rule.reset(mask)
-    rule.forward(spikes()[9:], reduce="mean")
-    rule.backward(normal(BATCH, OUT) * mask[:, None])
-    alone = BPTT(made("plain"))
-    wanted = learned(alone, STEPS - 9, xs=spikes()[9:], signal=normal(BATCH, OUT) * mask[:, None])
-    assert_close(gradients(rule.net), wanted)
-    rule.net.zero_grad()
-    rule.forward(spikes(), reduce="mean")  # the stretch that the reset cut is merged
-    rule.backward(normal(BATCH, OUT))
-    assert all(value.isfinite().all() for value in gradients(rule.net).values())
+    for spacing in ("uniform", "log"):
+        mask, rule = torch.tensor([False, True, False]), CoarseBPTT(made("plain"), stretches=STEPS, spacing=spacing)
+        rule.forward(spikes()[:9])
+        rule.reset(mask)
+        rule.forward(spikes()[9:], reduce="mean")
+        rule.backward(normal(BATCH, OUT) * mask[:, None])
+        alone = BPTT(made("plain"))
+        wanted = learned(alone, STEPS - 9, xs=spikes()[9:], signal=normal(BATCH, OUT) * mask[:, None])
+        assert_close(gradients(rule.net), wanted)
+        rule.net.zero_grad()
+        rule.forward(spikes(), reduce="mean")  # the stretch that the reset cut is merged
+        rule.backward(normal(BATCH, OUT))
+        assert all(value.isfinite().all() for value in gradients(rule.net).values())
 
 
 def test_uniform_stretches_stay_short_if_samples_are_reset_in_turn():
@@ -274,26 +334,28 @@ def test_uniform_stretches_stay_short_if_samples_are_reset_in_turn():
         rule.backward(normal(BATCH, OUT))
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "log"])
-def test_saved_stretches_go_on_to_the_bit_and_stay_as_they_are(spacing):
-    rule, found = CoarseBPTT(lively("LIF-LIF-LIS"), stretches=3, spacing=spacing), []
-    assert rule.state_dict()["counts"] is None
-    for part in spikes()[:16].split(8):
-        rule.forward(part, reduce="mean")
-        rule.backward(normal(BATCH, OUT))
-    saved, state = rule.state_dict(), rule.net.save_state()
-    before = str(saved)
-    for other in (rule, CoarseBPTT(lively("LIF-LIF-LIS"), stretches=3, spacing=spacing)):
-        other.load_state_dict(saved)
-        other.net.load_state(state)
-        other.net.zero_grad()
-        other.forward(spikes()[16:], reduce="mean")
-        other.backward(normal(BATCH, OUT))
-        assert str(saved) == before
-        found.append(gradients(other.net))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    rule.load_state_dict({})
-    assert rule.state_dict()["counts"] is None
+def test_saved_stretches_go_on_to_the_bit_and_stay_as_they_are():
+    for spacing in ("uniform", "log"):
+        make, found = partial(CoarseBPTT, stretches=3, spacing=spacing, decay=0.5), []
+        rule = make(lively("LIF-LIF-LIS"))
+        assert rule.state_dict()["counts"] is None
+        for part in spikes()[:16].split(8):
+            rule.forward(part, reduce="mean")
+            rule.observe(normal(BATCH, OUT), at="output")
+            rule.backward(normal(BATCH, OUT))
+        saved, state = rule.state_dict(), rule.net.save_state()
+        before = str(saved)
+        for other in (rule, make(lively("LIF-LIF-LIS"))):
+            other.load_state_dict(saved)
+            other.net.load_state(state)
+            other.net.zero_grad()
+            other.forward(spikes()[16:], reduce="mean")
+            other.backward_reward(torch.empty(0), modulation=normal(BATCH), bonus=normal(BATCH, OUT), at="logits")
+            assert str(saved) == before
+            found.append(gradients(other.net))
+        assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        rule.load_state_dict({})
+        assert rule.state_dict()["counts"] is None
 
 
 def test_signals_at_the_logits_skip_the_softmax():

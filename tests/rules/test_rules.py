@@ -111,6 +111,7 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
         (partial(EProp, surrogate=Triangle(through_reset=True)), "through_reset=True is for BPTT"),
         (partial(EProp, feedback="adaptive"), "feedback must be symmetric or random, got 'adaptive'"),
         (lambda net: EProp(Sequential(LIF(4, 4), LI(4, 4, decay=[0.5, 0.9]))), "needs a single one, got 2"),
+        (partial(CoarseBPTT, decay=-0.1), "decay must be at least 0 and below 1, got -0.1"),
         (partial(ThreeFactor, decay=1.0), "decay must be at least 0 and below 1, got 1"),
         (partial(ThreeFactor, layers="first"), 'layers must be "all" or "last", got \'first\''),
         (lambda net: Arctan(alpha=0.0), "alpha must be above 0 and finite, got 0"),

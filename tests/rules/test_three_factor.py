@@ -8,7 +8,7 @@ import torch
 from tests.common import gradients, normal
 from tracetorch.loss import Reflect
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.rules import ThreeFactor, Trace
+from tracetorch.rules import CoarseBPTT, ThreeFactor, Trace
 
 IN, OUT, BATCH, ACTIONS, STEPS, DECAY = 5, 4, 3, 4, 6, 0.8
 SCORES, MODULATION, BONUS = normal(ACTIONS, BATCH, OUT), normal(BATCH, seed=3), normal(BATCH, OUT, seed=4)
@@ -99,9 +99,10 @@ def test_eligibilities_are_the_discounted_sum_over_the_actions_since_a_reset(at,
 
 
 def test_a_reward_without_an_observed_score_is_refused():
-    rule = ThreeFactor(hidden_net())
-    rule.forward(XS[0])
-    rule.observe(SCORES[0])
-    rule.reset()
-    with pytest.raises(RuntimeError, match=r"no score was observed since the start: call rule\.observe"):
-        rule.backward(MODULATION)
+    for make in (ThreeFactor, partial(CoarseBPTT, decay=DECAY)):
+        rule = make(hidden_net())
+        rule.forward(XS[0])
+        rule.observe(SCORES[0], at="logits")
+        rule.reset()
+        with pytest.raises(RuntimeError, match=r"no score was observed since the start: call rule\.observe"):
+            rule.backward_reward(SCORES[0], modulation=MODULATION, bonus=None, at="logits")

@@ -112,6 +112,29 @@ def test_observations_are_standardized_by_the_statistics_of_all_environments():
     assert np.allclose([observed(scaled, env) for env in range(3)], expected, atol=1e-4)
 
 
+def test_a_part_of_an_observation_may_be_hidden():
+    """In training, in tests and after `load_state_dict`; statistics are those of the visible numbers."""
+    whole, part = make_counter(normalize=True), make_counter(normalize=True, observed=[1, 0])
+    assert part.input_size == 4
+    for number in range(4):
+        assert observed(part) == observed(whole)[1::-1]
+        for environment in (whole, part):
+            environment.act(torch.tensor([number % 2, 0]))
+    again = make_counter(normalize=True, observed=[1, 0])
+    again.load_state_dict(part.state_dict())
+    assert observed(again) == observed(part) == observed(whole)[1::-1]
+    widths = []
+    part.test(lambda xs, begins: widths.append(xs.shape[-1]) or torch.ones(len(begins), dtype=torch.long))
+    assert set(widths) == {4}
+    with pytest.raises(ValueError, match="the state has 2 features, this observation 3"):
+        whole.load_state_dict(part.state_dict())
+    wrong = r"observed must be a list of different indices from 0 to 2, .* Counter-v0, .*; got "
+    for indices, kind, message in (([3], "box", wrong + r"\[3\]"), ([1, 1], "box", wrong), ([], "box", wrong),
+                                   ([0], "discrete", "an observation of Counter-v0 is one category")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            make_counter(observed=indices, kind=kind)
+
+
 def test_observations_are_encoded_as_currents_or_spikes():
     clipped, discrete = make_counter(limit=2.0, max_rate=0.5), make_counter(kind="discrete", normalize=True)
     population = make_counter(code="population", neurons=5, max_rate=1.0)

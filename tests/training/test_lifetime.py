@@ -33,7 +33,7 @@ CASES = {
     "rewards": {},
     "late rewards": {"teach_every": 3.0, "loss": partial(loss.Reflect, decay=0.6)},
     "by synapse": {"teach_every": 2.0, "rule": partial(rules.ThreeFactor, decay=0.5)},
-    "stretches": {"teach_every": 2.0, "rule": partial(rules.CoarseBPTT, stretches=2, spacing="log")},
+    "stretches": {"teach_every": 2.0, "rule": partial(rules.CoarseBPTT, stretches=2, spacing="log", decay=0.5)},
     "critic": CRITIC | {"task": lambda: Lights(cut=True)},
     "labels": LABELS,
     "late labels": LABELS | {"teach_every": 2.0},

@@ -21,7 +21,7 @@ CASES = {
     "critic": CRITIC,
     "critic by synapse": CRITIC | {"rule": partial(rules.ThreeFactor, decay=0.5, layers="last")},
     "cut off": CRITIC | {"task": lambda: Lights(cut=True), "loss": partial(loss.ActorCritic, discount=0.5)},
-    "stretches": {"rule": partial(rules.CoarseBPTT, stretches=3)},
+    "stretches": {"rule": partial(rules.CoarseBPTT, stretches=3, decay=0.5)},
     "through time": {"rule": rules.BPTT, "loss": partial(loss.Reflect, at="output")},
 }
 E_PROP = {"rule": rules.EProp, "loss": partial(loss.Reflect, at="output")}  # keeps eligibilities, and learns this late

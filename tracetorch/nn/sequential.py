@@ -13,12 +13,12 @@ from torch.nn import Module, ModuleList
 
 from tracetorch import backends
 from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, SlopeSums, TraceBuffers
-from tracetorch.modes import kind_of, without_graph
+from tracetorch.modes import kind_of, numbers, without_graph
 from tracetorch.nn.graph import StepGraph
-from tracetorch.nn.layer import Layer
+from tracetorch.nn.layer import LI, Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
 from tracetorch.nn.network import Network, Shape, has_hooks, run_with_hooks
-from tracetorch.nn.neurons import Neuron
+from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import check_saved
 
 
@@ -237,7 +237,7 @@ def feedforward(
     out_features: int,
     *,
     hidden: Sequence[int],
-    neuron: Callable[[int, int], Layer],
+    neuron: Callable[[int, int], Layer] | Sequence[Callable[[int, int], Layer]],
     readout: Callable[[int, int], Layer],
 ) -> Sequential:
     """Make a network of hidden layers and a readout, each fully connected to the layer below.
@@ -246,7 +246,8 @@ def feedforward(
         in_features, out_features: sizes of the input and of the readout.
         hidden: sizes of the hidden layers, from the input up; may be empty.
         neuron, readout: functions that make a layer from its sizes, such as `LIF` or `partial(LIS, decay=.99)`; or a
-            class of neurons, of which `Layer` makes one in which every parameter is trained.
+            class of neurons, of which `Layer` makes one in which every parameter is trained. `neuron` may be a list,
+            one for each hidden layer.
     Example:
         >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
         LIF(784, 256)
@@ -255,13 +256,46 @@ def feedforward(
     """
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
         raise TypeError(f"hidden is a list of sizes, such as [256], got {hidden!r}")
-    for name, make in {"neuron": neuron, "readout": readout}.items():
+    neurons: list[Any] = list(neuron) if isinstance(neuron, list | tuple) else [neuron] * len(hidden)
+    if len(neurons) != len(hidden):
+        kinds, sizes = len(neurons), len(hidden)
+        raise ValueError(f"neuron lists {kinds} kinds of layers, and hidden {sizes} sizes: give one for each")
+    for name, make in [*(("neuron", make) for make in neurons), ("readout", readout)]:
         if not callable(make) or isinstance(make, Module):
             raise TypeError(f"{name} makes a layer from its sizes, such as tracetorch.nn.LIF, got {make!r}")
-    neuron, readout = map(_layers_of, (neuron, readout))
-    sizes = [in_features, *hidden]
-    layers = [neuron(below, above) for below, above in pairwise(sizes)]
-    return Sequential(*layers, readout(sizes[-1], out_features))
+    makers, sides = map(_layers_of, [*neurons, readout]), pairwise([in_features, *hidden, out_features])
+    return Sequential(*(make(below, above) for make, (below, above) in zip(makers, sides, strict=True)))
+
+
+def running_means(in_features: int, out_features: int, *, decay: Values) -> Layer:
+    """Make a layer of leaky integrators that remember the input: fixed, with a running mean of each input per decay.
+
+        mean ← β·mean + (1 − β)·input
+
+    The difference of the means with a small and a large β is the change of an input. LIF neurons give it poorly: their
+    reset subtracts the threshold, so that while they fire, their rate is that of the present current, whatever β.
+
+    Args:
+        in_features, out_features: sizes; there are as many neurons as inputs for each decay, or a multiple of them.
+        decay: β per step, in (0, 1), of equal groups of neurons.
+    Raises: ValueError for another number of neurons.
+    Example:
+        >>> tt.nn.running_means(2, 4, decay=[0.5, 0.75]).run(torch.ones(1, 1, 2)).tolist()
+        [[[0.5, 0.5, 0.25, 0.25]]]
+    """
+    decays = numbers(decay, "decay").view(-1)
+    needed = in_features * len(decays)
+    if not needed or out_features % needed:
+        raise ValueError(
+            f"running means of {in_features} inputs with {len(decays)} decays take {needed} neurons, or a multiple of "
+            f"them, got {out_features}"
+        )
+    layer = LI(in_features, out_features, decay=decays, trainable=())
+    with torch.no_grad():
+        copies = torch.eye(in_features).repeat(out_features // in_features, 1)
+        leaks = 1 - decays.repeat_interleave(out_features // len(decays))
+        layer.weight.copy_(copies * leaks[:, None])
+    return layer
 
 
 def _layers_of(make: Callable[..., Any]) -> Callable[[int, int], Layer]:

@@ -16,6 +16,11 @@ means. With c = ∂output/∂m·g, ρ = ∂m'/∂m and ν⁺ from the later stre
     mean of ν(t+1) = A·ν⁺ + c·(1 − A)/(1 − ρ)      ν for the earlier stretch = ρ^w·ν⁺ + c·(1 − ρ^w)/(1 − ρ)
 
 With w = 1, A is 1, and this is BPTT again. What is lost otherwise are covariances within a stretch.
+
+A reward may come long after the action. With a decay λ of scores, each stretch keeps a third factor s, the sum of the
+scores of its outputs, and the reward's signal of a stretch is the mean of modulation·s:
+
+    s ← λ·s in every stretch,    s ← s + d log p(action)/d output in the present one      at every action: `observe`
 """
 
 from bisect import bisect_left, bisect_right
@@ -23,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -46,6 +51,8 @@ from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, sha
 
 _PARTS = 16
 """Parts of a chunk of `Sequential.run`: few enough steps that a layer's currents and outputs stay in cache."""
+
+_SCORE = "score"  # of the readout's sums: they merge, and are forgotten, as all others
 
 Spacing = Literal["uniform", "log"]
 
@@ -121,17 +128,23 @@ class CoarseBPTT(Rule):
             sequences with an end. "log": K stretches of each length 1, 2, 4, … steps, the newest shortest; for losses
             on the present output, and for streams.
         surrogate, through_reset: as in `BPTT`.
-    Raises: ValueError for `stretches` below 1 or another spacing; TypeError if `stretches` is not a whole number.
+        decay: of scores, λ per action, in [0, 1): for how long rewards are credited to an action. A reward's signal
+            then enters at the steps of each action, and the loss's own decay is not used. None: it enters at the
+            present output, with whatever the loss makes of past scores.
+    Raises: ValueError for `stretches` below 1, another spacing, or a decay outside [0, 1); TypeError if `stretches` is
+        not a whole number.
     Gradient: equal to backpropagation through all time since the last reset, for every parameter, while each step has a
         stretch of its own: for at most K steps. Beyond, approximate: within a stretch, input, slopes and signals are
         replaced by their means. Steps whose output counts in a mean, and a last step, are separated from earlier
-        ones. Changes of the parameters since a step are ignored.
+        ones. Changes of the parameters since a step are ignored. With `decay`, the gradient of rewards is that of
+        −Σ reward·Σ λ^(later actions)·log p(action), REINFORCE with discounted eligibility.
     Memory: (K + 1) × batch × (inputs + neurons), independent of time; "log": at most K·(2 + log₂(steps/K)) in place
         of K + 1. LIF neurons with trained thresholds take three numbers in place of one, with trained decays five;
-        other spiking neurons four, and two for each trained decay or threshold.
+        other spiking neurons four, and two for each trained decay or threshold. `decay` adds one for each output.
     Time: forward through every step, backward through stretches. On a CPU, the trace rule's pass adds up the sums, and
         a training step with 16 stretches for 112 steps takes 1.4 to 1.9 times that of the trace rule (docs/rules.md).
-    Source: the equations of backpropagation through time, with means for steps; docs/rules.md.
+    Source: the equations of backpropagation through time, with means for steps; docs/rules.md. For rewards, Williams
+        (1992), doi:10.1007/BF00992696.
     """
 
     takes_logits = takes_precision = True
@@ -145,12 +158,16 @@ class CoarseBPTT(Rule):
         spacing: Spacing = "uniform",
         surrogate: Surrogate | str = "fast_sigmoid",
         through_reset: bool = False,
+        decay: float | None = None,
     ):
         super().__init__(net)
         if whole(stretches, "stretches") < 1:
             raise ValueError(f"stretches must be at least 1, got {stretches}")
         if spacing not in ("uniform", "log"):
             raise ValueError(f'spacing must be "uniform" or "log", got {spacing!r}')
+        if decay is not None and not 0 <= decay < 1:
+            raise ValueError(f"decay must be at least 0 and below 1, got {decay:g}")
+        self.decay = decay
         self.stretches, self.spacing = whole(stretches, "stretches"), spacing
         self.surrogate = surrogate_of(surrogate, through_reset=through_reset)
         self.is_online = spacing == "log"  # with equal lengths, those of an endless stream would only grow
@@ -234,12 +251,41 @@ class CoarseBPTT(Rule):
         Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape, or at
             logits that the readout lacks.
         """
-        if self._last_forward is None or self._counts is None:
+        self._backward(self._mean_signal(signal), at)
+
+    @unaffected
+    @torch.no_grad()
+    def observe(self, score: Tensor, *, at: At) -> None:
+        """Add the score of an action to the steps whose output chose it. Args: see `Rule.observe`."""
+        del at  # that of `backward_reward` is the same
+        if self.decay is None:
+            return
+        mean, counts = self._mean_signal(score), cast(Tensor, self._counts)
+        self._sums[-1].get(_SCORE, mean, *mean.shape[1:]).mul_(self.decay).add_(mean * as_factor(counts, mean))
+
+    @unaffected
+    @torch.no_grad()
+    @whole_gradients()
+    def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
+        """Add to the gradients after a reward, which may come at any time and repeatedly, if scores are kept.
+
+        Raises: RuntimeError before the first action.
+        """
+        if self.decay is None:
+            self.backward(signal, at=at)
+            return
+        if self._counts is None or _SCORE not in self._sums[-1].by_name:
             raise RuntimeError(
-                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
+                "no score was observed since the start: call rule.observe(score) before rule.backward_reward"
             )
+        mean = self._sums[-1].mean(_SCORE, self._counts)
+        of_stretches = mean * modulation.to(mean).view(-1, *[1] * (mean.ndim - 2))
+        self._backward(of_stretches if bonus is None else of_stretches + self._mean_signal(bonus), at)
+
+    def _backward(self, of_stretches: Tensor, at: At) -> None:
+        """Go back through all layers. Args: of_stretches: mean signal, (stretches, batch, *features)."""
+        assert self._counts is not None
         layers = self.net.chain
-        of_stretches = self._mean_signal(signal)
         if at == "logits" and type(layers[-1].neuron).steady_logits is Neuron.steady_logits:
             raise ValueError(f"{type(layers[-1].neuron).__name__} has no logits: give it a signal at its output")
         self._last_forward = None
@@ -258,8 +304,14 @@ class CoarseBPTT(Rule):
             of_stretches, at = below, "output"
 
     def _mean_signal(self, signal: Tensor) -> Tensor:
-        """The mean signal of each stretch, (stretches, batch, *features). Raises: ValueError for another shape."""
-        assert self._last_forward is not None and self._counts is not None
+        """The mean signal of each stretch, (stretches, batch, *features).
+
+        Raises: RuntimeError without a `forward`; ValueError for another shape.
+        """
+        if self._last_forward is None or self._counts is None:
+            raise RuntimeError(
+                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
+            )
         steps, counted, is_every_step = self._last_forward
         last = self.net.chain[-1].live_state
         assert last is not None

@@ -6,7 +6,7 @@ import math
 import operator
 import traceback
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Literal
@@ -273,6 +273,7 @@ class Gym(Environment):
         population    exp(−(x − c_k)²/2σ²), c_k evenly in [−1, 1], σ their distance   `neurons` for each number
 
     times `max_rate`, for `steps` steps as `encoding` says. A discrete observation has one neuron for each value.
+    With `observed` the network gets only these numbers of an observation, so that it needs a memory for the others.
     Terminated and truncated are as Gymnasium defines them (an episode that is both counts as terminated); the last
     observation of a truncated episode is in `Outcome.final`. Each episode is seeded by its own number. Held-out
     episodes are not used for learning.
@@ -290,6 +291,8 @@ class Gym(Environment):
         normalize: whether observations are standardized.
         validation_episodes, test_episodes: numbers of episodes for validation and test; 0 for no validation.
         max_episode_steps: number of actions after which an episode is truncated; None: the environment's default.
+        observed: indices of the numbers of an observation that the network gets, such as [0, 2] for position and angle
+            of CartPole without their velocities; None: all.
         resume: how a run continues. "exact": each present episode is replayed, which needs a deterministic
             environment. "new_episodes": every environment begins a new episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
@@ -318,6 +321,7 @@ class Gym(Environment):
         validation_episodes: int = 32,
         test_episodes: int = 100,
         max_episode_steps: int | None = None,
+        observed: Sequence[int] | None = None,
         resume: Literal["exact", "new_episodes"] = "exact",
         options: dict[str, Any] | None = None,
         seed: int = 0,
@@ -342,6 +346,8 @@ class Gym(Environment):
         copies = [self._make() for _ in range(num_envs)]
         self.discrete = is_discrete(copies[0].observation_space)
         self.output_size, features = int(copies[0].action_space.n), features_of(copies[0])
+        self.observed = None if observed is None else self._indices(observed, features)
+        features = features if self.observed is None else len(self.observed)
         neurons_per_feature = 1 if self.discrete else 2 if code == "two_sided" else neurons
         self.input_size = features * neurons_per_feature
         self.statistics = RunningMeanStd(features) if normalize and not self.discrete else None
@@ -478,15 +484,33 @@ class Gym(Environment):
         number = SPLIT_NUMBERS[split]  # in the last two bits, so that no two splits share an episode
         return lambda episode: (mix_seed(self.seed, _EPISODES, number, episode) >> (64 - _SEED_BITS + 2)) * 4 + number
 
+    def _indices(self, observed: Sequence[int], features: int) -> list[int]:
+        """Raises: ValueError unless `observed` selects some numbers of an observation, each once."""
+        if self.discrete:
+            raise ValueError(f"observed selects from several numbers, and an observation of {self.id} is one category")
+        listed = list(observed) if isinstance(observed, Iterable) and not isinstance(observed, str) else []
+        fit = all(type(index) is int and 0 <= index < features for index in listed)
+        if not listed or not fit or len(set(listed)) < len(listed):
+            raise ValueError(
+                f"observed must be a list of different indices from 0 to {features - 1}, the numbers of an observation "
+                f"of {self.id}, such as [0]; got {observed}"
+            )
+        return listed
+
+    def _visible(self, observations: Tensor) -> Tensor:
+        """Return what `observed` selects of observations, (num_envs, features)."""
+        return observations if self.observed is None else observations[:, self.observed]
+
     def _read_observations(self) -> None:
         """Read the present observations of all environments, and add them to the statistics."""
         observations = stacked([env.observation for env in self._envs], self.id)
         if self.statistics is not None:
-            self.statistics.update(observations)
+            self.statistics.update(self._visible(observations))
         self._present, self._stream = self._rates(observations), None
 
     def _rates(self, observations: Tensor) -> Tensor:
         """Return observations, (num_envs, features), as the activity of input neurons, (num_envs, input_size)."""
+        observations = self._visible(observations)
         if self.discrete:
             activity = observations.to(torch.float32)
         else:
