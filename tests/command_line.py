@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tracetorch.cli.main import app
 
+ROOT = Path(__file__).parents[1]
 TINY = ("train.updates=2", "train.figures=false", "network.hidden=[4]", "task.batch_size=4", "device=cpu")
 CLICKS = (*TINY, "task.test_trials=10", "task.validation_trials=10", "task.duration=[0.2]")
 DIGITS = ("experiment=mnist_sample", *TINY, "train.passes=null", "task.steps=4", "network.hidden=[32]")
@@ -29,6 +30,7 @@ def ran(*words: str) -> Any:
 
 def refused(*words: str) -> str:
     """Run `tracetorch` with these words, which is refused and changes no file. Returns: the sentence that says why."""
+    assert Path().absolute() != ROOT, "other processes write here, and there is much to list: use the fixture `here`"
     before = set(Path().rglob("*"))
     ended = tracetorch(*words)
     assert ended.exit_code == 2, (words, ended.output)

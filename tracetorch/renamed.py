@@ -23,6 +23,8 @@ TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 _CLIPPING = {"clip_norm": None, "clip_value": None}
 ADDED = {
     "tracetorch.nn.LIF": {"reset": "subtract"},
+    "tracetorch.rules.CoarseBPTT": {"decay": None},
+    "tracetorch.tasks.Gym": {"observed": None},
     "tracetorch.experiments.supervised.main": {"update_every": "moment", **_CLIPPING},
     "tracetorch.experiments.reinforcement.main": _CLIPPING,
     "tracetorch.experiments.lifetime.main": _CLIPPING,

@@ -74,7 +74,7 @@ def test_wrong_words_are_refused_and_write_nothing(folder, words, why, here):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_missing_library_is_named_with_what_to_type(folder, monkeypatch):
+def test_a_missing_library_is_named_with_what_to_type(folder, monkeypatch, here):
     monkeypatch.setitem(sys.modules, "nir", None)
     assert "needs the package nir: pip install -c constraints.txt -e '.[nir]'" in refused(
         "export", str(folder), "--format", "nir"

@@ -27,7 +27,7 @@ def facts(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def test_a_path_is_enough(labelled, tmp_path):
+def test_a_path_is_enough(labelled, tmp_path, here):
     done = tracetorch("run", "task=file", f"task.path={labelled}", "train.passes=20", f"output.dir={tmp_path / 'run'}")
     assert done.exit_code == 0, done.output
     words = " ".join(done.output.split())
@@ -128,7 +128,7 @@ def test_new_arrays_get_the_predictions_that_they_would_get_as_test_samples(at, 
             run.task.inputs_of(wrong)
 
 
-def test_a_typed_length_replaces_that_of_the_preset():
+def test_a_typed_length_replaces_that_of_the_preset(here):
     for typed, length in (("train.updates=3", (3, None)), ("train.passes=0.5", (None, 0.5))):
         for preset in ("mnist_sample", "poisson_clicks"):
             train = compose([f"experiment={preset}", typed]).config["train"]

@@ -224,7 +224,7 @@ def test_each_job_has_the_config_of_a_single_run():
 
 
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib", "parallel"), ("submitit_local", "slurm")])
-def test_a_launcher_that_is_not_installed_is_named_with_its_extra(monkeypatch, launcher, extra):
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(monkeypatch, launcher, extra, here):
     monkeypatch.setattr(launchers, "find_spec", lambda name: None)
     needed = f"hydra/launcher={launcher} needs the extra '{extra}': pip install"
     assert needed in refused("show", "-m", "seed=0,1", f"hydra/launcher={launcher}")

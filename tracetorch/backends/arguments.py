@@ -96,9 +96,9 @@ class SynapticInput(NamedTuple):
 class SlopeSums(NamedTuple):
     """Where a scan adds up what its neurons' steps depend on, stretch by stretch.
 
-    sums: (stretches, batch, quantities, neurons). Quantities of LIF neurons: ψ; or also ψ·u and spikes; or also ψ·m and
-        m. Of others: m. Here m is the membrane before the step, u the one before the reset, and ψ the derivative of a
-        spike with respect to (u − θ)/θ.
+    sums: (stretches, batch, quantities, neurons). Quantities of LIF neurons: the first 1, 3 or 5 of ψ, ψ·u, spikes, ψ·m
+        and m. Of others: m. Here m is the membrane before the step, u the one before the reset, and ψ the derivative
+        of a spike with respect to (u − θ)/θ.
     stretch: of each step, (time,).
     surrogate: a `Surrogate` with a compiled derivative, ψ; only read by LIF neurons.
     """

@@ -28,8 +28,9 @@ Neurons of a chunk:
     with a kernel  other   `reference`
     without        any     `Neuron.step` in torch, one step after another
 
-`lif_slopes`, which also gives the slopes of spikes, and a scan that adds them up, `sums_slopes`, run compiled code on a
-CPU for surrogates that have a compiled form; elsewhere `scan` runs the neurons, and torch computes the slopes.
+The slopes of spikes, `lif_slopes`, come from compiled code on a CPU, for surrogates that have a compiled form; under
+the same conditions a scan also adds them up, for the neurons in `sums_slopes`. Elsewhere `scan` runs the neurons, and
+torch computes the slopes.
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
 "other", except for "graph".

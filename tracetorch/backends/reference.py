@@ -12,6 +12,7 @@ Compiled code repeats these definitions, in `cpu/compiled.py` and `cuda.py`; tes
     LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
     where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
     slopes of LIF steps, in sums    `rules.coarse.run_lif`             compiled.run                       test_coarse
+    input, in sums                  `rules.coarse.Sums.add`            compiled.add_events, add_step, run test_coarse
     currents                        `weigh`                            compiled.gather, step_layer        test_one_step
     currents of a fused readout     `weigh`                            compiled._weigh                    test_scans
     traces, and traces of traces    `functional.trace_step`,           compiled.add_events, add_step,     test_scans,

@@ -67,7 +67,7 @@ class Network(Module, ABC):
 
         Args:
             xs: (time, batch, *in_shape), a tensor or a Stream.
-            reduce: None for the output of all_outputs step; "mean" for the mean output.
+            reduce: None for the output of every step; "mean" for the mean output.
             window: with "mean", number of steps at the end that count; None: all.
             chunk: steps that go through a layer at once; None: chosen to stay in cache.
         Returns: (time, batch, *features), or (batch, *features) for "mean".
@@ -209,7 +209,7 @@ def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Ten
     """`forward(xs)` between the forward pre-hooks and the forward hooks of a module."""
     if not has_hooks(module):
         return forward(xs)
-    vars(module)["forward"] = forward  # hides the method, so that torch itself calls all_outputs kind of hook
+    vars(module)["forward"] = forward  # hides the method, so that torch itself calls every kind of hook
     try:
         with torch.enable_grad():  # a hook may compute a weight from trained parameters, as pruning does
             return cast(Tensor, module(xs)).detach()

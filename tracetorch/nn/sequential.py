@@ -268,7 +268,7 @@ def feedforward(
 
 
 def running_means(in_features: int, out_features: int, *, decay: Values) -> Layer:
-    """Make a layer of leaky integrators that remember the input: fixed, with a running mean of each input per decay.
+    """Make a memory of the input: a layer of leaky integrators, not trained, with a mean of each input for each decay.
 
         mean ← β·mean + (1 − β)·input
 
@@ -276,7 +276,8 @@ def running_means(in_features: int, out_features: int, *, decay: Values) -> Laye
     reset subtracts the threshold, so that while they fire, their rate is that of the present current, whatever β.
 
     Args:
-        in_features, out_features: sizes; there are as many neurons as inputs for each decay, or a multiple of them.
+        in_features: number of inputs.
+        out_features: number of neurons: inputs × decays, or a multiple, with which each mean occurs several times.
         decay: β per step, in (0, 1), of equal groups of neurons.
     Raises: ValueError for another number of neurons.
     Example:

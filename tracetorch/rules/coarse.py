@@ -1,11 +1,11 @@
 """Coarse BPTT: backpropagation through K stretches of time, each represented by the means of its steps.
 
 A neuron's step is output(i, m, p) and next state m'(i, m, p) of current i, state m and constants p. Write g(t) for
-dL/d output, ν(t) for dL/d state before step t, λ(t) for dL/d current, and ∂ for the derivatives at step t. The chain
+dL/d output, ν(t) for dL/d state before step t, δ(t) for dL/d current, and ∂ for the derivatives at step t. The chain
 rule, which BPTT applies step by step, is
 
     ν(t) = ∂output/∂m·g(t) + ∂m'/∂m·ν(t+1)
-    λ(t) = ∂output/∂i·g(t) + ∂m'/∂i·ν(t+1)        dL/dW = Σ λ(t)·x(t)ᵀ,    g of the layer below = Wᵀ·λ(t)
+    δ(t) = ∂output/∂i·g(t) + ∂m'/∂i·ν(t+1)        dL/dW = Σ δ(t)·x(t)ᵀ,    g of the layer below = Wᵀ·δ(t)
                                                   dL/dp = Σ ∂output/∂p·g(t) + ∂m'/∂p·ν(t+1)
 
 For a LIF neuron with surrogate ψ of its spike, ∂output/∂i = ψ/θ, ∂output/∂m = β·ψ/θ, ∂m'/∂i = 1 and ∂m'/∂m = β; through
@@ -18,9 +18,10 @@ means. With c = ∂output/∂m·g, ρ = ∂m'/∂m and ν⁺ from the later stre
 With w = 1, A is 1, and this is BPTT again. What is lost otherwise are covariances within a stretch.
 
 A reward may come long after the action. With a decay λ of scores, each stretch keeps a third factor s, the sum of the
-scores of its outputs, and the reward's signal of a stretch is the mean of modulation·s:
+scores of its steps. With f, the share of the stretch in the steps that the output averages, 0 for earlier stretches,
 
-    s ← λ·s in every stretch,    s ← s + d log p(action)/d output in the present one      at every action: `observe`
+    s ← λ·s + f·d log p(action)/d output      at every action: `observe`
+    g = modulation·s/w                        at every reward: `backward_reward`
 """
 
 from bisect import bisect_left, bisect_right
@@ -39,7 +40,7 @@ from tracetorch import backends
 from tracetorch import device as devices
 from tracetorch.backends import LazySpikes, OutputSpec, SlopeSums, SynapticInput
 from tracetorch.encode import Stream
-from tracetorch.modes import unaffected, whole
+from tracetorch.modes import unaffected, whole, without_graph
 from tracetorch.nn import Layer, Neuron, Sequential
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
@@ -50,7 +51,7 @@ from tracetorch.rules.stepwise import add_gradient
 from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
 
 _PARTS = 16
-"""Parts of a chunk of `Sequential.run`: few enough steps that a layer's currents and outputs stay in cache."""
+"""Parts of a chunk of `Sequential.run` where layers run one by one: their currents and outputs then stay in cache."""
 
 _SCORE = "score"  # of the readout's sums: they merge, and are forgotten, as all others
 
@@ -91,7 +92,7 @@ class Sums:
         self.size = 0  # number of stretches
 
     def get(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """Return sums to add to, zeros at first. Args: like: of their dtype. shape: of the values of a step."""
+        """Return sums to add to, zeros at first. Args: like: gives dtype and device. shape: of one step's values."""
         if name not in self.by_name:
             self.by_name[name] = like.new_zeros(self.size, *shape)
         return self.by_name[name]
@@ -138,11 +139,13 @@ class CoarseBPTT(Rule):
         replaced by their means. Steps whose output counts in a mean, and a last step, are separated from earlier
         ones. Changes of the parameters since a step are ignored. With `decay`, the gradient of rewards is that of
         −Σ reward·Σ λ^(later actions)·log p(action), REINFORCE with discounted eligibility.
-    Memory: (K + 1) × batch × (inputs + neurons), independent of time; "log": at most K·(2 + log₂(steps/K)) in place
-        of K + 1. LIF neurons with trained thresholds take three numbers in place of one, with trained decays five;
-        other spiking neurons four, and two for each trained decay or threshold. `decay` adds one for each output.
-    Time: forward through every step, backward through stretches. On a CPU, the trace rule's pass adds up the sums, and
-        a training step with 16 stretches for 112 steps takes 1.4 to 1.9 times that of the trace rule (docs/rules.md).
+    Memory: next to the network's state, (K + 1) × batch × (inputs + neurons), independent of time; "log": at most
+        K·(2 + log₂(steps/K)) in place of K + 1, with all steps since the last reset without a mask. LIF neurons with
+        trained thresholds take three numbers in place of one, with trained decays five; other spiking neurons four,
+        and two for each trained decay or threshold. `decay` adds one for each output.
+    Time: forward through every step, backward through stretches. On a CPU, the trace rule's compiled pass adds up the
+        sums if all neurons are LIF (reset by subtraction), LI or LIS and no layer has hooks; a training step with 16
+        stretches for 112 steps then takes 1.7 times that of the trace rule (docs/rules.md).
     Source: the equations of backpropagation through time, with means for steps; docs/rules.md. For rewards, Williams
         (1992), doi:10.1007/BF00992696.
     """
@@ -207,6 +210,7 @@ class CoarseBPTT(Rule):
         """`Sequential.run`, in which each layer adds its factors to the sums of the present stretch."""
         net, stream = self.net, as_stream(xs, reduce, window)
         batch, *in_shape = stream.shape
+        # As in `run_chunks`, but before `_extend`: input that is refused adds no stretches.
         net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
         net._prepare(batch, tuple(in_shape))
         counted = 1 if reduce is None else window or stream.steps
@@ -252,6 +256,7 @@ class CoarseBPTT(Rule):
             logits that the readout lacks.
         """
         self._backward(self._mean_signal(signal), at)
+        self._last_forward = None
 
     @unaffected
     @torch.no_grad()
@@ -269,7 +274,7 @@ class CoarseBPTT(Rule):
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
         """Add to the gradients after a reward, which may come at any time and repeatedly, if scores are kept.
 
-        Raises: RuntimeError before the first action.
+        Raises: RuntimeError before the first action; for a bonus, also without a `forward` since the last reset.
         """
         if self.decay is None:
             self.backward(signal, at=at)
@@ -288,7 +293,6 @@ class CoarseBPTT(Rule):
         layers = self.net.chain
         if at == "logits" and type(layers[-1].neuron).steady_logits is Neuron.steady_logits:
             raise ValueError(f"{type(layers[-1].neuron).__name__} has no logits: give it a signal at its output")
-        self._last_forward = None
         for layer, sums in zip(reversed(layers), reversed(self._sums), strict=True):
             below = learn_layer(
                 layer,
@@ -399,6 +403,7 @@ class CoarseBPTT(Rule):
 # ── a layer ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@without_graph  # hooks of the layer or of the network run with gradients enabled
 def run_layer(layer: Layer, xs: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor) -> Tensor:
     """Run a layer over a chunk, (time, batch, *in_shape), and add its factors to the sums of their stretches.
 
@@ -434,6 +439,7 @@ def stretch_sums(layer: Layer, *, surrogate: Surrogate, sums: Sums, ids: Tensor)
     state, neuron = layer.live_state, layer.neuron
     assert state is not None
     membrane = state.neuron[0]
+    # The shape of the input; that of the trace has one more dimension with several decays.
     inputs = sums.get("input", membrane, *state.trace_sensitivity.shape[1:]).flatten(2)
     trace = layer._constants_of(state)[1]._replace(sums=inputs, stretch=ids)
     if neuron.spiking:
@@ -452,16 +458,13 @@ def run_lif(
     neuron: Any, currents: Tensor, membrane: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor
 ) -> Tensor:
     """Run LIF neurons, and add up what `backends.SlopeSums` names. Returns: spikes."""
-    outputs, constants, start = torch.empty_like(currents), flat_constants(neuron, membrane), membrane.clone()
-    scan("lif", currents, membrane, constants, outputs)
-    decay, threshold = neuron.decay, neuron.threshold
-    after = scan("li", currents - threshold * outputs, start.clone(), constants[:1], torch.empty_like(currents))
-    before = torch.cat([start[None], after[:-1]])
-    raised = decay * before + currents
-    slope = surrogate.derivative((raised - threshold) / threshold)
-    made = [slope, slope * raised, outputs, slope * before, before][: quantities(neuron)]
-    sums.add("slopes", ids, torch.stack(made, dim=2))
-    return outputs
+    flat, (decay, threshold) = currents.flatten(2), flat_constants(neuron, membrane)
+    outputs, slope, before = backends.lif_slopes(flat, membrane.flatten(1), (decay, threshold), surrogate, keep=True)
+    assert before is not None
+    slope = slope * threshold
+    made = [slope, slope * (decay * before + flat), outputs, slope * before, before][: quantities(neuron)]
+    sums.add("slopes", ids, torch.stack([value.view_as(currents) for value in made], dim=2))
+    return outputs.view_as(currents)
 
 
 def trajectory(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Tensor, Tensor]:
@@ -558,17 +561,17 @@ def learn_layer(
 
 
 def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, through_reset: bool) -> Tensor:
-    """Add the gradients of decays and thresholds of LIF neurons. Returns: the mean of λ in each stretch, in `signal`.
+    """Add the gradients of decays and thresholds of LIF neurons. Returns: the mean of δ in each stretch, in `signal`.
 
-    Stretch by stretch, because what one needs stays in cache.
+    Stretch by stretch, because the values of one stretch stay in cache.
     """
     slope, *others = sums.by_name["slopes"].unbind(dim=2)
     per_step = 1 / as_factor(counts.clamp(min=1), signal)
     with torch.enable_grad():
         constants = neuron.decay, neuron.threshold
     decay, threshold = (value.detach() for value in constants)
-    kept = 1 - slope * per_step if through_reset else None
-    kept_on, summed, mean, held = closed_form(decay if kept is None else decay * kept, counts, signal)
+    remaining = 1 - slope * per_step if through_reset else None  # ∂m'/∂i; None: 1
+    kept_on, summed, mean, held = closed_form(decay if remaining is None else decay * remaining, counts, signal)
     by_spike, after = per_step / threshold, torch.zeros_like(signal[0])
     by_decay, by_threshold = torch.zeros_like(after), torch.zeros_like(after)
     for at in reversed(range(len(signal))):
@@ -586,7 +589,7 @@ def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, thr
                 by_decay += slope_before * signal[at] / threshold + before * following
                 if through_reset:
                     by_decay -= slope_before * following
-        torch.add(by_current, following if kept is None else kept[at] * following, out=signal[at])
+        torch.add(by_current, following if remaining is None else remaining[at] * following, out=signal[at])
     if raws := [raw for _, raw in trained_constants(neuron)]:
         with torch.enable_grad():
             total = (constants[0] * by_decay.sum(dim=0)).sum() + (constants[1] * by_threshold.sum(dim=0)).sum()
@@ -595,18 +598,13 @@ def _through_lif(neuron: Any, sums: Sums, counts: Tensor, signal: Tensor, *, thr
     return signal
 
 
-def by_neuron(left: Tensor, right: Tensor) -> Tensor:
-    """Sum of products over stretches and batch."""
-    return (left * right).sum(dim=(0, 1))
-
-
 def _through_steps(neuron: Neuron, sums: Sums, counts: Tensor, signal: Tensor) -> Tensor:
     """As `_through_lif`, for other spiking neurons."""
     of = sums.by_name
     by_state, kept = (sums.mean(name, counts) for name in ("output/membrane", "state/membrane"))
     following = adjoint(by_state * signal, kept, counts)
     for name, raw in trained_constants(neuron):
-        found = by_neuron(of[f"output/{name}"], signal) + by_neuron(of[f"state/{name}"], following)
+        found = (of[f"output/{name}"] * signal + of[f"state/{name}"] * following).sum(dim=(0, 1))
         add(raw, gathered(raw, found))
     summed = of["output/current"] * signal + of["state/current"] * following
     return summed / as_factor(counts.clamp(min=1), summed)

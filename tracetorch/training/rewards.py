@@ -147,7 +147,8 @@ class RewardFeedback(FeedbackSource):
         if self.loss.at == "logits" and not self.learner.takes_logits:
             name = type(self.learner).__name__
             raise ValueError(
-                f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
+                f"{name} takes signals at the output: choose rule=trace, rule=coarse or rule=three_factor, or "
+                "loss.at=output"
             )
         if self.loss.values and not self.net.chain[-1].neuron.real_valued:
             raise ValueError(

@@ -56,7 +56,7 @@ class LIF(Neuron):
             raise ValueError(f"with reset='zero' the only rate_map is line, got {rate_map!r}")
         self.rate_map, self.reset = rate_map, reset
         if reset != "subtract":
-            self.kernel, self.decays_alone = self.kernel and "lif_zero", False  # None stays: a step of one's own
+            self.kernel, self.decays_alone = self.kernel and "lif_zero", False  # None: a subclass with its own step
 
     @property
     def threshold(self) -> Tensor:
