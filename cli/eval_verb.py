@@ -9,6 +9,7 @@ import typer
 
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.shared_arguments import Checkpoint, Folder, Traceback, Trust, changes_argument, with_home
+from tracetorch.cli.terminal import say
 
 Changes = Annotated[
     list[str] | None,
@@ -76,7 +77,12 @@ def command(
 
         with naming_the_other(found.folder, "eval"):
             outcome = conclude(run, batch_size, test)
-    raise typer.Exit(display.conclude(outcome, traceback))
+    code = display.conclude(outcome, traceback)
+    others = [line.partition("=")[2] for line in typed if line.startswith("task.path=")]
+    if others and not code and not any(line.startswith("task.test=") for line in typed):
+        other = shorten(others[-1])
+        say(f"this was the test part of {other}; for all of its samples, give task.test={other} instead of task.path")
+    raise typer.Exit(code)
 
 
 def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:

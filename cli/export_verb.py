@@ -79,7 +79,8 @@ def command(
                 raise
             raise UsageError(f"{folder} cannot be exported: {error}") from error
     reader = "read_safetensors" if format_ == "safetensors" else "from_nir"
-    say(f"{path}: in Python, tracetorch.interop.{reader}({str(path)!r}) makes the network")
+    is_ours = target is None and readout != "current"
+    say(f"{path}: in Python, tracetorch.interop.{reader}({str(path)!r}) makes the network" if is_ours else f"{path}")
     if format_ == "nir":
         resets = {node.metadata["reset"] for node in graph.nodes.values() if "reset" in node.metadata}
         _say_how_to_reset(target, graph.metadata["dt"], resets)

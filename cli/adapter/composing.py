@@ -15,7 +15,7 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from tracetorch.cli import project
@@ -278,7 +278,8 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        raise UsageError(f"{key}: {_first_line(error)}") from error
+        is_missing = isinstance(error, MissingMandatoryValue)
+        raise UsageError(f"{key} is missing: give {key}=…" if is_missing else f"{key}: {_first_line(error)}") from error
     check_plain(plain)
     return cast(dict[str, Any], plain)
 

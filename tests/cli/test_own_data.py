@@ -48,6 +48,7 @@ def test_a_path_is_enough(labelled, tmp_path, here):
     tested = ["eval", f"{tmp_path / 'run'}", "train.figures=false"]
     one_class = tracetorch(*tested, f"task.path={tmp_path / 'two.npz'}")
     assert one_class.exit_code == 0 and "accuracy of 1" in one_class.output
+    assert f"for all of its samples, give task.test={tmp_path}" in " ".join(one_class.output.split())
     assert tt.load(tmp_path / "run", [f"task.path={tmp_path / 'two.npz'}"]).evaluate()["accuracy"] > 0.9
     for name, sentence in {
         "new": "no output for the class 4; its classes are 0, 1",

@@ -171,7 +171,7 @@ CLICK_ROWS = [
     ("output.dir=''", "output.dir is empty: give a folder"),
     ("+task=patterns", "there is a choice for task already; write task=patterns"),
     ("~device", "device is missing from the config"),
-    ("optimizer.lr=???", "optimizer.lr: Missing mandatory value"),
+    ("optimizer.lr=???", "optimizer.lr is missing: give optimizer.lr=…"),
     ("+optimizer.betas=[0.9]", r"optimizer.betas must be a list of 2 numbers, got \[0.9\]"),
     ("train.epochs=3", "Did you mean 'train.passes'"),
     ("network.layers=[3]", "Did you mean 'network.hidden'"),

@@ -241,6 +241,7 @@ WRONG: Any = {
         "the column x holds 'bad'; wanted: numbers",
     ),
     "a huge number": (csv(f"x,y\n{10**30},1\n2,2\n"), Reading(inputs="x"), "column x holds 1000000"),
+    "one cell that is no number": (csv("x,z,y\n1,2,0\n2,3,1\n?,4,0\n"), Reading(), "line 4, column x holds '?'"),
     "a gap in a table": (csv("x,y\n1,2\n,3\n"), Reading(), "line 3, column x"),
     "a time twice": (
         csv("time,x,y\n0,1,1\n0,2,2\n"),

@@ -275,6 +275,28 @@ def test_scores_go_back_from_their_own_actions():
     merged, single = (one.state_dict()["sums"][-1]["score"] for one in (rule, twin))
     assert len(merged) < len(single)
     torch.testing.assert_close(merged.sum(dim=0), single.sum(dim=0))
+    rule.net.zero_grad()
+    for _ in range(2):  # with a bonus: any number of times after a `forward`
+        rule.backward_reward(torch.zeros(0), modulation=MODULATION[0], bonus=normal(BATCH, OUT), at="output")
+    twice = rule.net[0].weight.grad.clone()
+    rule.net.zero_grad()
+    rule.backward_reward(torch.zeros(0), modulation=MODULATION[0], bonus=normal(BATCH, OUT), at="output")
+    torch.testing.assert_close(2 * rule.net[0].weight.grad, twice)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_a_hook_leaves_no_graph_and_changes_no_gradient(reset):
+    found = []
+    for is_hooked in (False, True):
+        torch.manual_seed(0)
+        net = Sequential(LIF(IN, 4, reset=reset), LI(4, OUT)).double()
+        if is_hooked:
+            net[0].register_forward_hook(lambda *_: None)
+        rule = CoarseBPTT(net, stretches=4)
+        rule.backward(rule.forward(spikes(), reduce="mean"))
+        assert not any(layer.state.neuron[0].requires_grad for layer in net)
+        found.append(gradients(net))
+    assert_close(*found)
 
 
 # ── memory, resets, files ───────────────────────────────────────────────────────────────────────────────────────────

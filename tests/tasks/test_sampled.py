@@ -53,6 +53,9 @@ class TestBatches:
             length = number + 2
             assert batch.xs.dense()[:, row, 0].tolist() == [0.0] * (4 - length) + [float(length)] * length
             assert batch.counted[:, row].tolist() == [False] * (4 - length) + [True] * length
+        tested = task_of(parts, [0, 1, 0, 1], test=np.array([True, False, False, True]), batch_size=2)
+        drawn = tested.example()[0]  # begins with the sample, not with empty steps
+        assert drawn.xs.dense()[:, 0, 0].tolist() == [2.0, 2.0] and drawn.counted[:, 0].tolist() == [True, True]
 
     def test_encodings(self):
         inputs, labels = series()

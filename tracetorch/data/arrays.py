@@ -96,6 +96,9 @@ def _cut(path: Path, lengths: Array, values: Array) -> list[Array]:
     most = values.shape[1] if is_padded else len(values)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not ((lengths > 0) & (lengths <= most)).all():
         got = f"{lengths.dtype} of shape {lengths.shape}"
+        if lengths.ndim == 1 and lengths.dtype.kind in "iu":
+            wrong = int(np.flatnonzero((lengths <= 0) | (lengths > most))[0])
+            got = f"{int(lengths[wrong]):,} for sample {wrong}"
         raise ValueError(f"{path}: {LENGTHS} must hold whole numbers from 1 to {most}, one for each sample, got {got}")
     if is_padded and len(lengths) != len(values):
         raise ValueError(f"{path}: {LENGTHS} holds {len(lengths):,} numbers, and the inputs {len(values):,} samples")

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tracetorch.printable import printable
+
 Array = np.ndarray[Any, Any]
 
 
@@ -42,6 +44,8 @@ class Samples:
     """Whether the inputs need no normalization, for example brightness from 0 to 1."""
     target_names: tuple[str, ...] = ()
     """Names of the values of a target, or the one name of all; empty if unknown."""
+    channel_names: tuple[str, ...] = ()
+    """Names of the channels, such as columns; empty if unknown."""
     frequencies: Array | None = None
     """The centre of each channel in Hz, ascending, if channels are frequency bands; None if not."""
     remark: str = ""
@@ -52,6 +56,23 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def names_of_channels(self) -> list[str]:
+        """Return the names of the channels, or of frequency bands their centres; [] if neither is known."""
+        if self.frequencies is not None:
+            return [f"{frequency:,.0f} Hz" for frequency in self.frequencies]
+        return list(self.channel_names)
+
+    def other_channel(self, trained: Sequence[str]) -> str:
+        """Say which channel is another one than in training; "" if none is. Args: trained: names; [] if unknown."""
+        own = self.names_of_channels()
+        at = next((number for number, pair in enumerate(zip(trained, own, strict=False)) if pair[0] != pair[1]), None)
+        if at is None:
+            return ""
+        inputs = printable(",".join(trained), 200)
+        advice = f"task.inputs=[{inputs}]" if self.frequencies is None else "one task.sample_rate for both"
+        found = f"channel {at} was {printable(trained[at], 40)} in training and is {printable(own[at], 40)}"
+        return f"{found} in {self.source}: give {advice}"
 
     def num_steps(self) -> Sequence[int]:
         """Return the number of steps of each sample; 0 for samples without steps and for events."""

@@ -64,6 +64,8 @@ def read_table(
         )
     used = {*targets, sample, time, *fields, *(name for name in columns if name.startswith("Unnamed:"))}
     chosen = list(inputs or [name for name in columns if name not in used and table[name].dtype.kind in "fiub"])
+    if inputs is None:
+        _check_left_out(path, table, [name for name in columns if name not in used and name not in chosen])
     for key, names in (("target", targets), ("inputs", chosen)):
         for name in names:
             _column(path, columns, name, (), key)
@@ -81,7 +83,17 @@ def read_table(
     names = [f"line {row + 2}" for row in range(len(values))]
     without_targets = [name for name in columns if name not in targets]
     remark = _about_time(table, without_targets, values) if rows == "auto" and not is_steps else ""
-    lines = Samples(values, len(chosen), goal, others, names, str(path), remark=remark, target_names=tuple(targets))
+    lines = Samples(
+        values,
+        len(chosen),
+        goal,
+        others,
+        names,
+        str(path),
+        remark=remark,
+        target_names=tuple(targets),
+        channel_names=tuple(chosen),
+    )
     return _by_sample(lines, sample, time) if is_steps else lines
 
 
@@ -170,6 +182,19 @@ def _numbers(path: Path, table: Any, chosen: list[str]) -> Array:
         row, at = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(f"{path}: line {row + 2}, column {chosen[at]} does not hold a finite number")
     return np.asarray(values)
+
+
+def _check_left_out(path: Path, table: Any, names: list[str]) -> None:
+    """Raises: ValueError for a column of numbers in which some cells are none, so that it would not be an input."""
+    for name in names:
+        is_number = np.array([_is_number(value) for value in table[name]])
+        if 2 * is_number.sum() > len(is_number):
+            row = int(np.flatnonzero(~is_number)[0]) if not is_number.all() else 0
+            cell = printable(repr(table[name].iloc[row]), 40)
+            raise ValueError(
+                f"{path}: line {row + 2}, column {name} holds {cell}, and most of this column are numbers: correct it, "
+                "or list the inputs, task.inputs=[NAME,NAME]"
+            )
 
 
 def _is_number(value: object) -> bool:

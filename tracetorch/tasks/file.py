@@ -178,6 +178,8 @@ def _read(path: str, test: float | str, how: Reading) -> tuple[Samples, Array | 
             raise ValueError(
                 f"{part.source} ({name}) has {part.channels} channels, and {first.source} has {first.channels}{hint}"
             )
+        if other := part.other_channel(first.names_of_channels()):
+            raise ValueError(other)
     origin = np.concatenate([np.full(len(part), at) for at, part in enumerate(parts.values())])
     masks = {name: origin == at for at, name in enumerate(parts)}
     shared = set.intersection(*(set(part.fields) for part in parts.values()))
@@ -362,7 +364,8 @@ def suggest(task: SampledTask, rule: str, hidden: Sequence[int], length: float |
     else:
         every = f"{max(1, steps // 8)}"
     if every != "null":
-        found.append(Suggestion("train.learn_every", every, "the target holds all along"))
+        why = "a target at each step" if target.at_steps else "the target holds all along"
+        found.append(Suggestion("train.learn_every", every, why))
     passes = length or max(30, math.ceil(1000 / batches))
     if length is None:
         found.append(Suggestion("train.passes", f"{passes}", f"{len(task.splits['train']):,} training samples"))

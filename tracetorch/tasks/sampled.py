@@ -313,6 +313,16 @@ class SampledTask(Task):
             f"{what}{' at each step' if self.target.at_steps else ''}; {splits}"
         )
 
+    def example(self, trial: int = 0) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        """See `Task.example`. A sample shorter than others is without the empty steps that precede it in a batch."""
+        batch, marks = super().example(trial)
+        padding = batch.xs.steps - int(self._lengths[int(batch.conditions["sample"][0])])
+        if not padding or not isinstance(batch, CountedBatch):
+            return batch, marks
+        target = batch.target[padding:] if batch.at_steps else batch.target
+        counted = batch.counted[padding:]
+        return CountedBatch(batch.xs[padding:], target, batch.conditions, counted, at_steps=batch.at_steps), marks
+
     # ── results ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def score(self, output: Tensor, batch: Batch) -> Trials:
@@ -441,12 +451,15 @@ class SampledTask(Task):
             "target_shift": torch.from_numpy(self.target_scale.shift),
             "target_factor": torch.from_numpy(self.target_scale.factor),
             "classes": list(self.target.classes),
+            "channels": self.samples.names_of_channels(),
         }
 
     def load_for_test(self, state: dict[str, Any]) -> None:
         """Use the scales of a trained network. Raises: ValueError if it was trained on other channels or targets."""
         if misfit := self.misfit(state):
             raise ValueError(f"the run was trained {misfit}")
+        if other := self.samples.other_channel(state.get("channels", [])):  # earlier versions stored no names
+            raise ValueError(other)
         if state["classes"] != list(self.target.classes) or len(state["target_shift"]) != self.target.size:
             known = self._targets_in_words(state["classes"], len(state["target_shift"]))
             found = self._targets_in_words(self.target.classes, self.target.size)
