@@ -22,8 +22,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tracetorch")
+MANY = 1000  # tests for which compiling the kernels first is worth it
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # the same in every process that a test starts
+
+
+def pytest_collection_finish(session):
+    """Let each of two workers compile the kernels of one dtype; otherwise both compile all, at the same time."""
+    dtype = {"gw0": torch.float32, "gw1": torch.float64}.get(os.environ.get("PYTEST_XDIST_WORKER"))
+    if dtype is not None and len(session.items) > MANY:
+        from tests import kernel_cases  # not before pytest rewrites its assertions
+
+        kernel_cases.compile_kernels(dtype)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -246,6 +246,14 @@ def scanned(module: Any, one: Case) -> dict[str, Tensor]:
     return one.results()
 
 
+def compile_kernels(dtype: torch.dtype) -> None:
+    """Run the kernels of the CPU for one dtype, which compiles most of what the tests need."""
+    for kind, setup in itertools.product(
+        ("draws", "dense-draws", "few-spikes", "float-spikes"), ("all", "layer-above")
+    ):
+        scanned(cpu, case("lif", INPUTS[kind](STEPS, BATCH, IN), SETUPS[setup], dtype))
+
+
 def expected(*args: Any, **options: Any) -> dict[str, Tensor]:
     return scanned(reference, case(*args, **options))
 
