@@ -2,9 +2,11 @@
 
 import importlib
 import io
+import itertools
 import json
 import math
 import runpy
+import shutil
 import struct
 import sys
 import wave
@@ -108,7 +110,7 @@ def test_memory_and_its_figure(here, monkeypatch):
     assert Path("figures/memory.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_stream_sparsity_startup_and_side_by_side(here, monkeypatch):
+def test_stream_and_sparsity(here, monkeypatch):
     names = ["ours, chunks", "ours, steps"]
     rows = run(monkeypatch, "stream.py", *(word for name in names for word in ("--contender", name)))["rows"]
     assert [(row["contender"], row["network"]) for row in rows] == [(name, "12-8-4") for name in names]
@@ -118,6 +120,10 @@ def test_stream_sparsity_startup_and_side_by_side(here, monkeypatch):
     assert {row["precision"] for row in rows} == {"float32", "bfloat16"}
     assert all(row["sparse"] > 0 and row["dense"] > 0 and 0 < row["share"] < 1 for row in rows)
     assert usual == DENSE_FROM
+
+
+@pytest.mark.slow
+def test_startup_many_runs_and_side_by_side(here, monkeypatch):
     (row,) = run(monkeypatch, "startup.py")["rows"]
     assert row["command"] == "tracetorch --help" and set(row["warm"]) == set(row["cold"]) == SPREAD
     rows = run(monkeypatch, "many_runs.py")["rows"]
@@ -199,6 +205,24 @@ def test_an_episode_curve_is_actions_per_episode_and_drawn_from_the_folders_of_r
     assert {text.get_text() for text in legend.get_texts()} == {"trace rule", "three-factor, all layers"}
     assert start(monkeypatch, "episodes.py", "figures/curves.png", "one=outputs/one", "again=outputs/one") == 0
     assert Path("figures/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_accuracy_against_memory_has_a_point_for_each_number_of_stretches(here, monkeypatch, capsys):
+    stretches = importlib.import_module("stretches")
+    for at, (rule, count, seed) in enumerate(itertools.product(("trace", "coarse", "bptt"), (4, 8), (0, 1))):
+        config = {"rule": {"stretches": count} if rule == "coarse" else {}}
+        summary = {"accuracy": 0.5 + at / 100, "training_memory_bytes": (1 + at) << 20}
+        Path(f"sweep/{at}").mkdir(parents=True)
+        facts = {"rule": rule, "seed": seed, "config": config, "summary": summary}
+        Path(f"sweep/{at}/run.json").write_text(json.dumps(facts))
+    points = stretches.gather([Path("sweep")])
+    assert points.keys() == {("trace", 0), ("coarse", 4), ("coarse", 8), ("bptt", 0)}
+    assert points["coarse", 8].memory == 7.5 and points["coarse", 8].accuracy == pytest.approx([56, 57])
+    assert start(monkeypatch, "stretches.py", "figures/stretches.png", "sweep") == 0
+    assert Path("figures/stretches.png").read_bytes().startswith(b"\x89PNG")
+    shutil.rmtree("sweep/5")  # one seed of one number
+    assert start(monkeypatch, "stretches.py", "figures/stretches.png", "sweep") == 2
+    assert "the same seeds" in capsys.readouterr().err
 
 
 def test_pairing_shows_opposite_signals_where_every_action_is_rewarded(here, monkeypatch):

@@ -1,4 +1,4 @@
-"""Kills, failing and full disks, damaged and hostile files: a few of the first two; all with `-m slow`."""
+"""Kills, failing and full disks, damaged and hostile files: a few kills; all with `-m slow`."""
 
 import json
 import os
@@ -27,9 +27,8 @@ def run_drivers(*words):
 
 
 @needs_fork
-def test_a_few_disturbances_lose_nothing():
+def test_a_few_kills_lose_nothing():
     assert run_drivers("kills", "--count", "5") == {"kills": 5}  # the first five cover every training loop
-    assert run_drivers("errors", "--count", "2") == {"errors": 2}
 
 
 @pytest.mark.skipif(not room.can_mount(), reason="mounting a disk requires root on Linux")
