@@ -7,6 +7,7 @@ The folders hold runs with `rule=trace`, `rule=coarse` and `rule=bptt`, for the 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from statistics import fmean, median
@@ -20,7 +21,6 @@ from common import plain_errors
 from tracetorch.files import write_whole
 from tracetorch.plot.labels import legend
 from tracetorch.plot.style import COLORS, SINGLE, figure, save
-from tracetorch.runs.folder import state_of
 
 RULES = {
     "trace": ("trace rule", "grey", "s"),
@@ -53,7 +53,7 @@ def gather(folders: list[Path]) -> dict[tuple[str, int], Point]:
     """Return the points by rule and number of stretches. Raises: ValueError for a rule without runs, or other seeds."""
     runs: dict[tuple[str, int], dict[int, tuple[float, float]]] = {}
     for path in sorted(path for folder in folders for path in folder.glob("*/run.json")):
-        facts = state_of(path.parent).facts
+        facts = json.loads(path.read_text(encoding="utf-8"))
         rule, summary = facts["config"]["rule"], facts["summary"]
         key = facts["rule"], int(rule.get("stretches", 0))
         runs.setdefault(key, {})[facts["seed"]] = (summary["training_memory_bytes"] / 2**20, 100 * summary["accuracy"])

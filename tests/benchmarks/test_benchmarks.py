@@ -220,7 +220,7 @@ def test_accuracy_against_memory_has_a_point_for_each_number_of_stretches(here, 
     assert points["coarse", 8].memory == 7.5 and points["coarse", 8].accuracy == pytest.approx([56, 57])
     assert start(monkeypatch, "stretches.py", "figures/stretches.png", "sweep") == 0
     assert Path("figures/stretches.png").read_bytes().startswith(b"\x89PNG")
-    shutil.rmtree("sweep/5")  # one seed of one number
+    shutil.rmtree("sweep/5")  # a seed of one rule
     assert start(monkeypatch, "stretches.py", "figures/stretches.png", "sweep") == 2
     assert "the same seeds" in capsys.readouterr().err
 
