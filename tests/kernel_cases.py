@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 
 from tests.common import normal
-from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, TraceBuffers, cpu, limit_of, reference
+from tracetorch.backends import (
+    FusedReadout,
+    LazySpikes,
+    OutputSpec,
+    SynapticInput,
+    TraceBuffers,
+    cpu,
+    limit_of,
+    reference,
+)
 
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -248,10 +257,15 @@ def scanned(module: Any, one: Case) -> dict[str, Tensor]:
 
 def compile_kernels(dtype: torch.dtype) -> None:
     """Run the kernels of the CPU for one dtype, which compiles most of what the tests need."""
-    for kind, setup in itertools.product(
-        ("draws", "dense-draws", "few-spikes", "float-spikes"), ("all", "layer-above")
-    ):
-        scanned(cpu, case("lif", INPUTS[kind](STEPS, BATCH, IN), SETUPS[setup], dtype))
+    kinds = ("draws", "dense-draws", "few-spikes", "float-spikes")
+    for kind, setup in itertools.product(kinds, ("outputs", "all")):
+        lower = case("lif", INPUTS[kind](STEPS, BATCH, IN), SETUPS[setup], dtype)
+        scanned(cpu, lower)
+        if setup == "outputs" and kind in kinds[:2]:  # a readout whose outputs are spikes
+            above = case("lif", torch.zeros(STEPS, BATCH, OUT), SETUPS["all"], dtype)
+            lower.out.outputs = None
+            lower.out.readout = FusedReadout("lif", *above.synaptic[1:3], above.membrane, above.constants, above.out)
+            scanned(cpu, lower)
 
 
 def expected(*args: Any, **options: Any) -> dict[str, Tensor]:

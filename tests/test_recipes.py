@@ -34,14 +34,14 @@ CLICKS = ("task.test_trials=300", "task.validation_trials=50", "train.updates=60
 DIGITS = ("train.passes=null", "train.updates=60")
 PATTERNS = ("experiment=patterns", "train.updates=150")
 RECIPES = {
-    "a neuron": Recipe("ReLI", DIGITS, above=0.4, quick=True),
+    "a neuron": Recipe("ReLI", DIGITS, above=0.4),
     "a connection": Recipe("LIF-sparse", DIGITS, above=0.4),
     "a rule": Recipe("Normalized", CLICKS, above=0.7),
     "a loss": Recipe("huber", ("train.updates=150",), above=0.7),
     "an encoder": Recipe("regular", (*PATTERNS, "task.encoding=regular"), above=0.7),
     "a task": Recipe("louder", ("train.updates=60",), above=0.7),
     "a task with rewards": Recipe("levers", ("train.updates=200",), above=0.7),
-    "a plot": Recipe("speed", ("train.updates=2",)),
+    "a plot": Recipe("speed", ("train.updates=2",), quick=True),
     "an option of `train`": Recipe("", PATTERNS, above=0.7),
     "a verb": Recipe("", ("train.updates=2", *CLICKS[:2])),
 }

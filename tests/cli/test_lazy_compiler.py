@@ -89,7 +89,14 @@ def test_the_stand_ins_of_the_compiler_do_what_runs_need_of_it(monkeypatch):
     assert shapes.sym_eq((1, 2), (1, 2)) and not shapes.sym_eq(1, 2) and shapes.expect_true(1) is True
 
 
-@pytest.mark.parametrize("code", [RUN, COMPILE, MULTIPLY_AND_DRAW], ids=["run", "compile", "multiply-and-draw"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(RUN, id="run"),
+        pytest.param(COMPILE, id="compile", marks=pytest.mark.slow),
+        pytest.param(MULTIPLY_AND_DRAW, id="multiply-and-draw", marks=pytest.mark.slow),
+    ],
+)
 def test_unused_modules_are_not_loaded_and_used_ones_work(code, here):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -200,7 +200,9 @@ def test_regression_with_every_rule(rule, tmp_path):
     assert {"r2", "mse"} <= facts(tmp_path / "run")["summary"].keys()
 
 
-@pytest.mark.parametrize("rule", ["trace", "eprop", "ottt", "bptt", "decolle"])
+@pytest.mark.parametrize(
+    "rule", ["trace", "decolle", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("eprop", "ottt", "bptt"))]
+)
 def test_a_signal_with_a_target_at_each_step_with_every_rule(rule, tmp_path):
     pytest.importorskip("pandas")
     x = np.sin(np.arange(400) / 7)
