@@ -145,7 +145,7 @@ class CoarseBPTT(Rule):
         and two for each trained decay or threshold. `decay` adds one for each output.
     Time: forward through every step, backward through stretches. On a CPU, the trace rule's compiled pass adds up the
         sums if all neurons are LIF (reset by subtraction), LI or LIS and no layer has hooks; a training step with 16
-        stretches for 112 steps then takes 1.7 times that of the trace rule (docs/rules.md).
+        stretches for 112 steps then takes 1.8 times that of the trace rule (docs/rules.md).
     Source: the equations of backpropagation through time, with means for steps; docs/rules.md. For rewards, Williams
         (1992), doi:10.1007/BF00992696.
     """
