@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
@@ -242,6 +243,9 @@ def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
         axes.set_ylim(max(bottom, lowest - margin), min(top, highest + margin))
 
 
+_IN_A_LIST = re.compile(r",(?! )")  # a line may end there
+
+
 def _wrapped(entries: Sequence[Entry]) -> list[str]:
     """The letter, name and number of values of each group, in up to three lines; in more to keep names distinct."""
     letters = [f"{entry.letter} " if entry.letter else "" for entry in entries]
@@ -249,7 +253,7 @@ def _wrapped(entries: Sequence[Entry]) -> list[str]:
     around = "x" * max(len(letter) for letter in letters), "x" * (max(len(count) for count in counts) - 1)
 
     def lines(text: str) -> list[str]:
-        return textwrap.wrap(text, _NAME_LETTERS)
+        return textwrap.wrap(_IN_A_LIST.sub(", ", text), _NAME_LETTERS)
 
     names = shortened(
         [_one_line(entry.name) for entry in entries],

@@ -62,19 +62,26 @@ def value_axis(axis: Axis, most: int) -> None:
         axis.set_major_formatter("{x:,g}")
 
 
+_LONG_LIST = re.compile(r"\[([^,\]]+),[^\]]*,([^,\]]+)\]")  # of three values or more
+
+
 def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
     """Names that fit, as far as they stay distinct: "rule=trace, …, seed=1".
 
     A name has parts, such as "rule=trace", with commas between them. Parts that all names have are left out. A name
-    that does not fit loses further parts, first those that most names have; a single part that is too long loses its
-    middle. A name that would then equal another one stays whole.
+    that does not fit keeps the ends of its lists, then loses further parts, first those that most names have; a single
+    part that is too long loses its middle. A name that would then equal another one stays whole.
     """
     parts = [re.split(r", (?=[\w.]+=)", name) for name in names]
     count = Counter(part for some in parts for part in dict.fromkeys(some))
     distinct = [[part for part in some if count[part] < len(names)] for some in parts]
     parts = distinct if all(distinct) else parts
-    short = [_fitting(some, count, fits) for some in parts]
     whole = [", ".join(some) for some in parts]
+    ends = {part: _LONG_LIST.sub(r"[\1,…,\2]", part) for part in count}
+    if len({*ends.values()}) == len(count):  # the ends of lists tell them apart
+        parts = [some if fits(name) else [ends[part] for part in some] for some, name in zip(parts, whole, strict=True)]
+        count.update({end: count[part] for part, end in ends.items() if end != part})
+    short = [_fitting(some, count, fits) for some in parts]
     return [one if short.count(one) == whole.count(other) else other for one, other in zip(short, whole, strict=True)]
 
 
