@@ -65,6 +65,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(params=[64, 5])
 def chunk(request, monkeypatch):
-    """Rules that run a sequence again take all 24 steps at once; or 4, and then 5 at a time."""
+    """Stepwise rules keep all 24 steps; or they take 4, and then 5 at a time. They learn from few steps at a time."""
     monkeypatch.setattr(stepwise, "CHUNK", request.param)
+    monkeypatch.setattr(stepwise, "BLOCK", 60)
     return request.param

@@ -67,7 +67,7 @@ def test_on_a_full_disk_a_function_is_compiled_and_not_saved(tmp_path, call, mon
     monkeypatch.delenv(cache.ANNOUNCED)
     monkeypatch.setattr(cache.event, "unregister", Mock())
     for _ in range(2):  # in this process, and in one that it starts
-        cache._Announcer().on_start(Mock(data={"dispatcher": compiled.lif_slopes}))
+        cache._Announcer().on_start(Mock(data={"dispatcher": compiled.scan_trace}))
     assert [one.message for one in caplog.records if one.message.startswith("compiling kernels that this")] == [
         caplog.records[-1].message
     ]

@@ -20,9 +20,10 @@ from tests.kernel_cases import (
     scanned,
 )
 from tracetorch import functional as F
-from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, lif_slopes, reference
+from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, reference, times_slopes
 from tracetorch.backends.dispatch import DENSE_FROM, FEW, WIDE, Traits, is_sparse
 from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.rules.stepwise import run_lif_steps
 from tracetorch.rules.surrogate import Arctan, FastSigmoid, Triangle
 
 SIZE, OUT, Setup = (cases.STEPS, cases.BATCH, cases.IN), cases.OUT, cases.Setup
@@ -206,7 +207,7 @@ def test_slopes_of_spikes_equal_those_of_autograd(surrogate, dtype, for_each_neu
     currents, start = 0.8 * normal(steps, batch, count).to(dtype), normal(batch, count, seed=1).to(dtype)
     decay, threshold = torch.tensor(0.75, dtype=dtype), torch.linspace(0.5, 1.25, count, dtype=dtype)
     threshold = threshold if for_each_neuron else threshold[3]
-    membrane, before, found = start.clone(), start, []
+    before, found = start, []
     for current in currents:
         given = current.clone().requires_grad_()
         output, after = F.lif_step(given, before, decay, threshold, surrogate)
@@ -214,8 +215,7 @@ def test_slopes_of_spikes_equal_those_of_autograd(surrogate, dtype, for_each_neu
         before = after.detach()
     wanted = [torch.stack(values) for values in zip(*found, strict=True)]
     assert 0 < wanted[0].mean() < 1
-    for keep in (True, False):
-        membrane = start.clone()
-        spikes, slopes, membranes = lif_slopes(currents, membrane, (decay, threshold), surrogate, keep=keep)
-        torch.testing.assert_close([spikes, slopes, membrane], [*wanted[:2], before])
-        assert membranes is None if not keep else torch.allclose(membranes, wanted[2], rtol=1e-5)
+    spikes, membranes, raised = run_lif_steps(currents, start, (decay, threshold))
+    slopes = times_slopes(torch.full_like(raised, 2), raised, threshold, surrogate) / 2
+    torch.testing.assert_close([spikes, slopes, membranes, start], [*wanted, before])
+    torch.testing.assert_close(raised, decay * membranes + currents)

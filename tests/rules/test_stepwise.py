@@ -5,10 +5,12 @@ import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, gradients, normal, spikes
 from tests.rules.test_bptt import lively
+from tracetorch import backends
 from tracetorch.encode import poisson
-from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.nn import LIF, LIS, Sequential, neurons
+from tracetorch.nn.network import as_stream
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, stepwise
-from tracetorch.rules.stepwise import run_stepwise
+from tracetorch.rules.stepwise import run_chunk
 from tracetorch.rules.surrogate import Triangle
 
 WEIGHT = "layers.0.connection.weight"
@@ -22,7 +24,9 @@ def assert_close(found, wanted):
 @each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-free-trace-per-input", "LIS-free-trace")])
 def test_weights_use_the_trace_of_their_neuron(row):
     layer, delta, wanted = build(row), normal(STEPS, BATCH, OUT), 0
-    run_stepwise(layer, spikes(), layer.own_state(BATCH).copy(), Triangle()).learn(delta.flatten(0, 1))
+    (activity,) = run_chunk(Sequential(layer), as_stream(spikes(), None, None), Triangle())
+    activity.learn(delta.clone(), slice(0, STEPS))
+    layer.reset()
     groups = layer.input_trace.groups
     for x, one in zip(spikes(), delta, strict=True):
         layer(x)
@@ -180,23 +184,71 @@ def test_a_masked_reset_clears_the_eligibilities_of_its_samples(between):
         assert_close(found[name], value)
 
 
+def former(saved, net):
+    """Eligibilities as they were saved before: with an input trace at every step, and weights by group."""
+    found = []
+    for at, one in enumerate(saved["eligibilities"]):
+        (xs, slope, trace, steps), layer = one["last"], net[at]
+        groups, decay = layer.input_trace.groups, layer.trace_decay.detach()
+        traces, ones = [trace], [(1 - layer.neuron.decay**steps) / (1 - layer.neuron.decay)]
+        for x in xs:
+            traces.append(decay * traces[-1] + x)
+            ones.append(layer.neuron.decay * ones[-1] + 1)
+        by_group = one["by_sample"].unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
+        last = [torch.stack(traces[1:], dim=1), torch.stack(ones[1:]).detach(), slope.flatten(0, 1)]
+        found.append({"last": last, "weight": by_group, "bias": one["bias"]})
+    return {"eligibilities": found}
+
+
 def test_saved_eligibilities_stay_as_they_are_while_the_rule_that_saved_or_loaded_them_goes_on():
     rule, found = EProp(grouped()), []
     for part in spikes()[:16].split(8):
-        rule.forward(part, reduce="mean")
+        rule.forward(given := part.clone(), reduce="mean")
         learn(rule)
+        given.zero_()  # after `backward` the input is the caller's again
     saved, state = rule.state_dict(), rule.net.save_state()
     before = str(saved)
-    for other in (rule, EProp(grouped())):
-        other.load_state_dict(saved)
+    for other, loaded in ((rule, saved), (EProp(grouped()), saved), (EProp(grouped()), former(saved, rule.net))):
+        other.load_state_dict(loaded)
         other.net.load_state(state)
         other.net.zero_grad()
         other.reset(torch.tensor([False, True, False]))
         other.forward(spikes()[16:], reduce="mean")
         learn(other)
         assert str(saved) == before
-        found.append(gradients(other.net)[WEIGHT])
-    assert_close(*found)
+        found.append(gradients(other.net))
+    for name, value in found[0].items():
+        assert_close(found[1][name], value)
+        assert_close(found[2][name], value)
+
+
+@pytest.mark.usefixtures("chunk")
+def test_hooks_own_neurons_and_other_devices_give_the_same_gradients(monkeypatch):
+    """With hooks the whole stretch runs again; without compiled scans, and with own neurons, in torch."""
+
+    class OwnLIF(neurons.LIF):
+        kernel = None
+
+    class OwnLIS(neurons.LIS):
+        kernel = None
+
+    for make in (EProp, OTTT):
+        found = []
+        for kind in ("compiled", "hooked", "torch", "own"):
+            net = lively("LIF-LIF-LIS")
+            if kind == "hooked":
+                net[1].register_forward_hook(lambda *_: None)
+            if kind == "torch":
+                monkeypatch.setattr(backends, "sums_slopes", lambda *_: False)
+            if kind == "own":
+                for layer in net:
+                    layer.neuron.__class__ = OwnLIF if layer.neuron.spiking else OwnLIS
+                    layer.neuron.kernel = None
+            found.append(learned(make(net, surrogate="arctan"), 7, learn, 17, window=7))
+            monkeypatch.undo()
+        for name, value in found[0].items():
+            for other in found[1:]:
+                assert_close(other[name], value)
 
 
 def test_a_refused_input_or_signal_changes_nothing():

@@ -13,7 +13,6 @@ from tracetorch.backends.dispatch import (
     currents,
     fuses_readout,
     leak_scan,
-    lif_slopes,
     names,
     one_step,
     pass_through,
@@ -21,6 +20,7 @@ from tracetorch.backends.dispatch import (
     spike_dtype,
     spikes,
     sums_slopes,
+    times_slopes,
     trace_scan,
 )  # fmt: skip
 from tracetorch.backends.rng import LazySpikes, limit_of, uniform
@@ -41,7 +41,6 @@ __all__ = [
     "currents",
     "fuses_readout",
     "leak_scan",
-    "lif_slopes",
     "limit_of",
     "names",
     "one_step",
@@ -50,6 +49,7 @@ __all__ = [
     "spike_dtype",
     "spikes",
     "sums_slopes",
+    "times_slopes",
     "trace_scan",
     "uniform",
 ]  # fmt: skip

@@ -28,9 +28,8 @@ Neurons of a chunk:
     with a kernel  other   `reference`
     without        any     `Neuron.step` in torch, one step after another
 
-The slopes of spikes, `lif_slopes`, come from compiled code on a CPU, for surrogates that have a compiled form; under
-the same conditions a scan also adds them up, for the neurons in `sums_slopes`. Elsewhere `scan` runs the neurons, and
-torch computes the slopes.
+The slopes of spikes, `times_slopes`, come from compiled code on a CPU, for surrogates that have a compiled form; under
+the same conditions a scan also adds them up, for the neurons in `sums_slopes`. Elsewhere torch computes them.
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
 "other", except for "graph".
@@ -114,7 +113,8 @@ def fuses_readout(hidden: Traits, readout: Traits) -> bool:
 
 def sums_slopes(layer: Traits, surrogate: Any) -> bool:
     """Whether a scan of the layer adds up slopes and input of stretches: `OutputSpec.slopes`, `TraceBuffers.sums`."""
-    return layer.neuron in ("lif", "li", "lis") and is_on_cpu(layer) and surrogate.compiled is not None
+    is_known = surrogate is None or surrogate.compiled is not None
+    return layer.neuron in ("lif", "li", "lis") and is_on_cpu(layer) and is_known
 
 
 def spike_dtype(layer: Traits) -> torch.dtype:
@@ -192,35 +192,17 @@ def leak_scan(xs: Tensor, values: Tensor, decay: Tensor, out: Tensor) -> None:
     scan("li", SynapticInput(xs, None, None, xs.dtype), values, (decay,), OutputSpec(outputs=out))
 
 
-def lif_slopes(
-    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], surrogate: Any, *, keep: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run LIF neurons over a chunk, and return the slope of each spike with respect to its current.
+def times_slopes(values: Tensor, raised: Tensor, threshold: Tensor, surrogate: Any) -> Tensor:
+    """Multiply values, in place, by the slope of each spike with respect to its current: surrogate'((u − θ)/θ)/θ.
 
-        ψ = surrogate'((u − θ)/θ)/θ,    u = β·m + i, the membrane before its reset
-
-    Args:
-        currents: i, (time, batch, neurons).
-        membrane: m, (batch, neurons); updated.
-        constants: β and θ.
+    Args: values: (time, batch, neurons). raised: u, the membranes of LIF neurons before their reset. threshold: θ.
         surrogate: a `Surrogate`.
-        keep: whether to return the membranes.
-    Returns: spikes, ψ, and m before each step or None: (time, batch, neurons) each.
     """
-    backend = _backend(membrane)
+    backend = _backend(raised)
     if backend is _numba() and surrogate.compiled is not None:
-        found: tuple[Tensor, Tensor, Tensor | None] = backend.lif_slopes(
-            currents, membrane, constants, surrogate, keep=keep
-        )
-        return found
-    decay, threshold = constants
-    spikes, membranes = torch.empty_like(currents), currents.new_empty(len(currents) + 1, *currents.shape[1:])
-    membranes[0] = membrane
-    scan("lif", SynapticInput(currents, None, None, currents.dtype), membrane, constants, OutputSpec(outputs=spikes))
-    # With its spikes known, a membrane that is reset leaks as any other.
-    leak_scan(currents - threshold * spikes, membranes[0].clone(), decay, membranes[1:])
-    distance = (decay * membranes[:-1] + currents - threshold) / threshold
-    return spikes, surrogate.derivative(distance) / threshold, membranes[:-1] if keep else None
+        backend.times_slopes(values, raised, threshold, surrogate)
+        return values
+    return values.mul_(surrogate.derivative((raised - threshold) / threshold) / threshold)
 
 
 def spikes(lazy: LazySpikes) -> Tensor:

@@ -5,12 +5,12 @@ Every state belongs to the caller and is updated in place.
 Compiled code repeats these definitions, in `cpu/compiled.py` and `cuda.py`; tests compare the two:
 
     what                            defined by                         restated in                        test
-    LIF, reset by subtraction       `functional.lif_step`              compiled.run, lif_slopes;          test_scans
-                                                                       cuda.scan_kernel
+    LIF, reset by subtraction       `functional.lif_step`              compiled.run, cuda.scan_kernel     test_scans
     LIF, reset to zero              `functional.lif_zero_step`         compiled.run, cuda.scan_kernel     test_scans
     slopes of spikes                `rules.surrogate`                  compiled._slopes                   test_scans
     LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
     where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
+    membranes before a reset        `rules.stepwise.run_lif_steps`     compiled.run                       test_scans
     slopes of LIF steps, in sums    `rules.coarse.run_lif`             compiled.run                       test_coarse
     input, in sums                  `rules.coarse.Sums.add`            compiled.add_events, add_step, run test_coarse
     currents                        `weigh`                            compiled.gather, step_layer        test_one_step

@@ -26,7 +26,8 @@ class StretchSums(NamedTuple):
     """Where a pass adds up a layer's input and the slopes of its neurons, stretch by stretch."""
 
     inputs: TraceBuffers  # the layer's trace, and the sums
-    slopes: SlopeSums
+    slopes: SlopeSums | None
+    outputs: Tensor | None = None  # where the layer's outputs go, if there is a layer above
 
 
 class Sequential(Network):
@@ -133,13 +134,16 @@ class Sequential(Network):
             if sums:
                 through.trace, through.slopes = sums[at + 1].inputs, sums[at].slopes
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
+                through.outputs = sums[at].outputs if sums else None
                 kernel, membrane = str(above.neuron.kernel), state.neuron.membrane
                 through.readout = FusedReadout(kernel, above.weight, above.bias, membrane, constants, out)
                 below._run_neurons(xs, through, trace, fired)
                 state.steps.add_(steps)
                 return
             dtype = backends.spike_dtype(above._traits) if below.neuron.spiking else below._like.dtype
-            outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below._like.device)
+            outputs = sums[at].outputs if sums else None
+            if outputs is None:
+                outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below._like.device)
             through.outputs = outputs.flatten(2)
             below._run_neurons(xs, through, trace, fired)
             xs, trace, fired = as_input(above, outputs, 2), None, through.fired

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.encode import Stream
-from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
-from tracetorch.nn.local_gradient import whole_gradients
 from tracetorch.rules.base import Rule
-from tracetorch.rules.stepwise import Recording, StepwiseGraph, TwoPassRule, chunks, run_stepwise
+from tracetorch.rules.stepwise import Activity, TwoPassRule, blocks, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -33,19 +31,22 @@ class CarriedRule(TwoPassRule):
 
     @abstractmethod
     def _carries(self, at: int) -> bool:
-        """Whether layer `at` keeps sums. The last layer, if it keeps none, runs again for the counted steps alone."""
+        """Whether layer `at` keeps sums."""
 
     @abstractmethod
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Any:
-        """Take a chunk into the sums of layer `at`. Args: xs: its input. Returns: what `_learn` needs of the chunk."""
+    def _advance(self, at: int, activity: Activity) -> Any:
+        """Take a chunk into the sums of layer `at`. Returns: what `_learn` needs of the chunk."""
 
     @abstractmethod
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Any, signal: Tensor) -> Tensor:
-        """Add the gradients of layer `at` over a chunk.
+    def _learn(self, at: int, activity: Activity, factors: Any, signal: Tensor, steps: slice) -> Tensor:
+        """Add the gradients of layer `at` over a block of steps; the last block of a chunk comes first.
 
-        Args: factors: what `_advance` returned; signal: dL/d output at each step, (rows, out_features).
-        Returns: dL/d currents at each step as it goes on to the layer below, (rows, out_features).
+        Args: factors: what `_advance` returned, for all steps; signal: dL/d output, (time, batch, out_features).
+        Returns: dL/d currents at each step as it goes on to the layer below, (time, batch, out_features).
         """
+
+    def _leave(self, at: int, activity: Activity, *, is_last: bool) -> None:
+        """Called after a chunk was learned from. Args: is_last: whether it is the last one of the stretch."""
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: reset state and sums of all samples, or of those in `mask`, bool (batch,)."""
@@ -106,35 +107,22 @@ class CarriedRule(TwoPassRule):
     def _keep_unlearnt(self) -> None:
         """Add the last stretch to the sums, if it got no signal."""
         recording, self._recording = self._recording, None
-        if recording is not None and any(map(self._carries, range(len(self.net)))):
+        if recording is not None and self._needs_past:
             self._second_pass(recording, None)
 
-    @unaffected
-    @whole_gradients()
-    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        layers, first, states = list(self.net), recording.first, list(recording.start_states)
-        runs_late = not self._carries(len(layers) - 1)
-        if runs_late:
-            states[-1] = recording.first_states[-1]
-        for start, part in chunks(recording.xs):
-            stop, values = start + len(part), part.to(layers[0].weight.dtype)
-            counted = 0 if signal is None else min(len(part), max(0, stop - first))
-            activity = list[tuple[StepwiseGraph, Any]]()
-            for at, layer in enumerate(layers):
-                if runs_late and layer is layers[-1]:
-                    if not counted:
-                        break
-                    values = values[-counted:]
-                graph = run_stepwise(layer, values, states[at], self.surrogate)
-                activity.append((graph, self._advance(at, graph, values)))
-                states[at], values = graph.after, graph.outputs
-            if signal is None or not counted:
-                continue
-            down = signal[stop - first - counted : stop - first].flatten(0, 1)
-            for at in reversed(range(len(layers))):
-                graph, factors = activity[at]
-                if len(down) < len(graph.output):  # no signal reaches the steps before those that count
-                    down = torch.cat([down.new_zeros(len(graph.output) - len(down), down.shape[1]), down])
-                delta = self._learn(at, graph, factors, down)
-                if at:
-                    down = delta @ graph.layer.weight.detach()
+    @property
+    def _needs_past(self) -> bool:  # type: ignore[override]
+        return any(map(self._carries, range(len(self.net))))
+
+    def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:
+        factors = [self._advance(at, activity) for at, activity in enumerate(activities)]
+        own = None if signal is None else part_of(signal, end, len(activities[0]))
+        if own is not None:
+            for steps in blocks(activities):
+                down = own[steps]
+                for at in reversed(range(len(activities))):
+                    delta = self._learn(at, activities[at], factors[at], down, steps)
+                    if at:
+                        down = delta @ activities[at].layer.weight
+        for at, activity in enumerate(activities):
+            self._leave(at, activity, is_last=is_last)

@@ -47,7 +47,7 @@ from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
 from tracetorch.nn.network import as_stream, call_with_hooks, chunk_steps, has_hooks, run_chunks
 from tracetorch.nn.sequential import StretchSums, as_input
 from tracetorch.rules.base import Rule
-from tracetorch.rules.stepwise import add_gradient
+from tracetorch.rules.stepwise import add_gradient, run_lif_steps
 from tracetorch.rules.surrogate import FastSigmoid, Surrogate, needs_slopes, shape_of, surrogate_of, using
 
 _PARTS = 16
@@ -458,11 +458,10 @@ def run_lif(
     neuron: Any, currents: Tensor, membrane: Tensor, *, surrogate: Surrogate, sums: Sums, ids: Tensor
 ) -> Tensor:
     """Run LIF neurons, and add up what `backends.SlopeSums` names. Returns: spikes."""
-    flat, (decay, threshold) = currents.flatten(2), flat_constants(neuron, membrane)
-    outputs, slope, before = backends.lif_slopes(flat, membrane.flatten(1), (decay, threshold), surrogate, keep=True)
-    assert before is not None
-    slope = slope * threshold
-    made = [slope, slope * (decay * before + flat), outputs, slope * before, before][: quantities(neuron)]
+    constants = flat_constants(neuron, membrane)
+    outputs, before, raised = run_lif_steps(currents.flatten(2), membrane.flatten(1), constants)
+    slope = surrogate.derivative((raised - constants[1]) / constants[1])
+    made = [slope, slope * raised, outputs, slope * before, before][: quantities(neuron)]
     sums.add("slopes", ids, torch.stack([value.view_as(currents) for value in made], dim=2))
     return outputs.view_as(currents)
 

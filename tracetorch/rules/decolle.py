@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.target import as_distribution
-from tracetorch.modes import unaffected, whole
+from tracetorch.modes import whole
 from tracetorch.nn import Sequential
-from tracetorch.nn.local_gradient import At, whole_gradients
-from tracetorch.rules.stepwise import Recording, TwoPassRule
+from tracetorch.nn.local_gradient import At
+from tracetorch.rules.stepwise import Activity, Recording, TwoPassRule, blocks, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -28,8 +28,8 @@ class DECOLLE(TwoPassRule):
     Gradient: of other losses than the training's. For W and b of a tied hidden layer, equal to backpropagation through
         time of its local loss (with the same surrogate, not through the reset), the input of the layer held constant.
         Approximate for the readout, as in `OTTT`. Decays and thresholds get the gradient of each step alone.
-    Memory: inputs and neurons of every layer for a chunk of 64 steps; independent of time.
-    Time: O(time × batch × weights); counted steps run twice, because the label comes after them.
+    Memory: as `OTTT`.
+    Time: as `OTTT`.
     Not implemented from the paper: refractory times, regularisation of rates and membranes, an update at every step
         unless `train.learn_every=1`, and second-order synapses.
     Source: Kaiser, Mostafa, Neftci (2020), doi:10.3389/fnins.2020.00424, and its code, which has this loss.
@@ -62,8 +62,6 @@ class DECOLLE(TwoPassRule):
         like = self.net[0].weight
         return [weight.to(like) for weight in self._readouts]
 
-    @unaffected
-    @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         assert signal is not None and self._label is not None
         (target, counted), self._label = self._label, None
@@ -72,13 +70,25 @@ class DECOLLE(TwoPassRule):
             counted = torch.ones(signal.shape[:2], dtype=torch.bool, device=signal.device)
         if target.ndim == (2 if target.is_floating_point() else 1):  # one for each sample, which holds at every step
             target = target.expand(len(signal), *target.shape)
-        rows, readouts = max(1, int(counted.sum())), self.local_readouts()
-        for steps, graphs in self._counted_chunks(recording):
-            is_counted, wanted = counted[steps].flatten(), target[steps].flatten(0, 1)
-            delta = graphs[-1].vjp(signal[steps].flatten(0, 1))
-            graphs[-1].learn(delta)
-            for graph, readout in zip(graphs, readouts, strict=False):
-                output = graph.output.detach() @ readout.t()
+        self._targets, self._counted, self._rows = target, counted, max(1, int(counted.sum()))
+        super()._second_pass(recording, signal)
+        del self._targets, self._counted
+
+    def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:
+        del is_last
+        assert signal is not None
+        deltas, targets, counted = (
+            part_of(values, end, len(activities[0])) for values in (signal, self._targets, self._counted)
+        )
+        if deltas is None or targets is None or counted is None:
+            return
+        readouts = self.local_readouts()
+        for steps in blocks(activities):
+            activities[-1].learn(activities[-1].vjp(deltas[steps], steps), steps)
+            is_counted = counted[steps]
+            for activity, readout in zip(activities, readouts, strict=False):
+                output = activity.output(steps) @ readout.t()
                 error, known = torch.zeros_like(output), output[is_counted]
-                error[is_counted] = (known - as_distribution(wanted[is_counted], known)).clamp(-1, 1)
-                graph.learn(graph.vjp(error @ readout / (rows * output.shape[1])))
+                error[is_counted] = (known - as_distribution(targets[steps][is_counted], known)).clamp(-1, 1)
+                delta = activity.vjp(error @ readout / (self._rows * output.shape[-1]), steps)
+                activity.learn(delta, steps)

@@ -1,105 +1,128 @@
 """E-prop: an eligibility for every synapse, and one learning signal from the readout for every neuron."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.modes import unaffected, whole
+from tracetorch.modes import whole
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.local_gradient import whole_gradients
 from tracetorch.rules.base import Rule
 from tracetorch.rules.stepwise import (
-    Recording,
-    StepwiseGraph,
+    Activity,
     TwoPassRule,
     add_gradient,
+    blocks,
     by_group,
-    chunks,
-    run_stepwise,
+    leak_back,
+    part_of,
 )
 from tracetorch.rules.surrogate import Surrogate
-
-
-class Factors(NamedTuple):
-    """The factors of a chunk's eligibilities."""
-
-    trace: Tensor  # (groups, time, batch, in_features)
-    ones_trace: Tensor  # (time, batch, 1 or out_features)
-    slope: Tensor  # ψ, (time·batch, out_features)
 
 
 class Eligibility:
     """ē of every synapse and bias of a layer, from the chunks that were folded in.
 
-    Memory: the factors of the last chunk; from the second chunk on, also batch × synapses.
+    Memory: the activity of the last chunk; from the second chunk on, also batch × synapses.
     """
 
     def __init__(self, layer: Layer):
         self.layer = layer
-        self.last: Factors | None = None  # not folded yet
-        self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)
+        self.last: Activity | None = None  # not folded yet
+        self.weight: Tensor | None = None  # (batch, out_features, in_features)
         self.bias: Tensor | None = None  # (batch, out_features)
 
-    def take(self, graph: StepwiseGraph, slope: Tensor) -> None:
-        """Keep a chunk, which is folded in when the next one comes. Args: slope: ψ."""
-        if self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad):
-            self.last = Factors(graph.trace, graph.ones_trace(), slope)
+    def take(self, activity: Activity, kappa: float, *, is_last: bool) -> None:
+        """Take in the next chunk. The last one of a stretch is kept, and folded in when another stretch follows."""
+        if not kappa or not activity.learns:
+            return
+        self.last = activity
+        if is_last:
+            activity.keep()
+        else:
+            self.fold(kappa)
 
     @torch.no_grad()
     def fold(self, kappa: float) -> None:
         """Add the last chunk, of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: kappa: κ."""
         if self.last is None or not kappa:
             return
-        (trace, ones_trace, slope), self.last = self.last, None
-        steps = len(ones_trace)
+        last, self.last = self.last, None
+        steps, every = len(last), last.whole
+        slope, last.levels = last.slope(every), None
         ages = torch.arange(steps - 1, -1, -1, dtype=slope.dtype, device=slope.device)
-        decayed = slope.unflatten(0, (steps, -1)) * (kappa**ages)[:, None, None]
-        slopes, traces = by_group(self.layer, decayed).permute(0, 2, 3, 1), trace.transpose(1, 2)
-        factors = slopes.flatten(0, 1), traces.flatten(0, 1)  # (groups × batch, …, time) and (groups × batch, time, …)
+        slope.mul_((kappa**ages)[:, None, None])
+        if self.layer.bias is not None:
+            new = (slope * last.ones_trace(every)).sum(dim=0)
+            self.bias = new if self.bias is None else kappa**steps * self.bias + new
+        if last.leak is not None:
+            leak_back(slope, None, last.leak)
+        inputs = last.inputs(every) if last.leak is not None else last.traces[0]
+        factors = slope.permute(1, 2, 0), inputs.transpose(0, 1)  # (batch, …, time) and (batch, time, …)
         if self.weight is None:
             self.weight = torch.bmm(*factors)
         else:
             self.weight.baddbmm_(*factors, beta=kappa**steps)
-        if self.layer.bias is not None:
-            new = (decayed * ones_trace).sum(dim=0)
-            self.bias = new if self.bias is None else kappa**steps * self.bias + new
+        if last.leak is not None:
+            groups = self.layer.input_trace.groups
+            first = by_group(self.layer, slope[0] * last.leak).transpose(0, 1)
+            start = last.trace.view(groups, 1, *last.trace.shape[-2:]).transpose(0, 2)
+            self.weight.unflatten(1, (groups, -1)).addcmul_(first[..., None], start.transpose(1, 2))
 
     @torch.no_grad()
     def forget(self, mask: Tensor) -> None:
         """Reset some samples, bool (batch,)."""
-        if self.last is not None:
-            self.last.slope.view(-1, *mask.shape, len(self.layer.weight))[:, mask] = 0
-        if self.weight is not None:
-            self.weight.unflatten(0, (-1, len(mask)))[:, mask] = 0
-        if self.bias is not None:
-            self.bias[mask] = 0
+        for value in (self.weight, self.bias):
+            if value is not None:
+                value[mask] = 0
 
     @torch.no_grad()
     def learn(self, signal: Tensor) -> None:
         """Add `Σ L·ē` to the gradients. Args: signal: L, (batch, out_features)."""
         if self.weight is None:
             return
-        parts = by_group(self.layer, signal)
-        found = torch.einsum("gbo,gboi->goi", parts, self.weight.unflatten(0, parts.shape[:2]))
-        add_gradient(self.layer, "weight", found.flatten(0, 1))
+        add_gradient(self.layer, "weight", torch.einsum("bo,boi->oi", signal, self.weight))
         if self.bias is not None:
             add_gradient(self.layer, "bias", (signal * self.bias).sum(dim=0))
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies for a checkpoint."""
-        sums = {"weight": self.weight, "bias": self.bias}
-        last = None if self.last is None else [value.clone() for value in self.last]
-        return {"last": last, **{name: None if value is None else value.clone() for name, value in sums.items()}}
+        found: dict[str, Any] = {"by_sample": self.weight, "bias": self.bias}
+        found = {name: None if value is None else value.clone() for name, value in found.items()}
+        if self.last is not None:
+            every, last = self.last.whole, self.last
+            parts = last.inputs(every), last.slope(every), last.trace, last.steps
+            found["last"] = [value.clone() for value in parts]
+        return found
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the result of `state_dict`."""
-        like = self.layer.weight
-        self.last = Factors(*(value.to(like, copy=True) for value in state["last"])) if state["last"] else None
-        found = (state["weight"], state["bias"])
-        self.weight, self.bias = (None if value is None else value.to(like, copy=True) for value in found)
+    def load_state_dict(self, state: dict[str, Any], kappa: float) -> None:
+        """Restore the result of `state_dict`, also of the former one: with traces, and weights by group."""
+        like, groups = self.layer.weight.detach(), self.layer.input_trace.groups
+
+        def own(value: Tensor) -> Tensor:
+            return value.to(like.device, like.dtype if value.is_floating_point() else None, copy=True)
+
+        self.last, weight, bias = None, state.get("by_sample"), state["bias"]
+        if state.get("weight") is not None:
+            weight = state["weight"].unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
+        self.weight, self.bias = (None if value is None else own(value) for value in (weight, bias))
+        last = [own(value) for value in state.get("last") or ()]
+        if len(last) == 4:
+            xs, known, trace, steps = last
+            self.last = Activity(self.layer, xs, trace, steps)
+            self.last.known = known
+        elif last and kappa:
+            traces, ones_trace, slope = last
+            count = len(ones_trace)
+            ages = torch.arange(count - 1, -1, -1, dtype=like.dtype, device=like.device)
+            decayed = slope.unflatten(0, (count, -1)) * (kappa**ages)[:, None, None]
+            new = by_group(self.layer, decayed).permute(0, 2, 3, 1) @ traces.transpose(1, 2)
+            new, bias = new.transpose(0, 1).flatten(1, 2), (decayed * ones_trace).sum(dim=0)
+            self.weight = new if self.weight is None else kappa**count * self.weight + new
+            if self.layer.bias is not None:
+                self.bias = bias if self.bias is None else kappa**count * self.bias + bias
 
 
 class EProp(TwoPassRule):
@@ -121,11 +144,13 @@ class EProp(TwoPassRule):
         dropped there, back to the beginning of the sequence and across all its learning moments. Approximate for layers
         further down, whose spikes act through the layers above (their B, a product of weights, is not from the paper),
         and for random feedback. Decays and thresholds get the gradient of each step alone.
-    Memory: inputs and neurons of every layer for two chunks of 64 steps. For longer sequences, or several stretches,
-        also the eligibilities, batch × inputs × neurons of every hidden layer that learns. Independent of time.
-    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end. Within a
-        chunk no eligibility is formed: one matrix product over time × batch multiplies the future signal,
-        Σ_{t' ≥ t} κ^(t' − t)·L(t'), by ψ(t)·x̂(t)ᵀ. A chunk is folded into the eligibilities when the next one comes.
+    Memory: spikes and a membrane of every neuron for at most 128 steps, twice that for longer sequences. For these, or
+        several stretches, also the eligibilities, batch × inputs × neurons of every hidden layer that learns.
+        Independent of time.
+    Time: O(time × batch × weights). The last 128 steps, and those before the window, run once; counted steps before
+        them run again, because the signal is known only at the end. Within a chunk no eligibility is formed: the future
+        signal Σ_{t' ≥ t} κ^(t' − t)·L(t'), times ψ(t), is filtered from the last step to the first, and multiplied by
+        the input. A chunk is folded into the eligibilities when the next one comes.
     Not implemented from the paper: recurrent weights, adaptive thresholds, refractory times, regularisation of rates,
         and feedback that learns.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
@@ -183,50 +208,40 @@ class EProp(TwoPassRule):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         for eligibility, found in zip(self._eligibilities, state.get("eligibilities") or (), strict=bool(state)):
-            eligibility.load_state_dict(found)
+            eligibility.load_state_dict(found, self._kappa())
 
     def _keep_unlearnt(self) -> None:
-        """Add the last stretch to the eligibilities, if it got no signal."""
+        """Fold in the last stretch, also if it got no signal."""
         recording, self._recording = self._recording, None
-        if recording is not None and self._kappa():
+        if recording is not None and self._needs_past:
             self._second_pass(recording, None)
+        for eligibility in self._eligibilities:
+            eligibility.fold(self._kappa())
 
-    @unaffected
-    @whole_gradients()
-    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        """Run a stretch again, for its eligibilities, and add the gradients of the signal."""
-        xs, first = recording.xs, recording.first
-        (*hidden, readout), states, readout_state = self.net, list(recording.start_states), recording.first_states[-1]
-        kappa, feedback, eligibilities = self._kappa(), self.feedback_weights(), self._eligibilities
-        for start, part in chunks(xs):
-            for eligibility in eligibilities:
-                eligibility.fold(kappa)
-            graphs, values = list[StepwiseGraph](), part.to(readout.weight.dtype)
-            for at, layer in enumerate(hidden):
-                graphs.append(run_stepwise(layer, values, states[at], self.surrogate))
-                states[at], values = graphs[at].after, graphs[at].outputs
-            slopes, stop = [graph.slope() for graph in graphs], start + len(part)
-            if signal is not None and stop > first:
-                counted = values[max(0, first - start) :]
-                top = run_stepwise(readout, counted, readout_state, self.surrogate)
-                readout_state, delta = (
-                    top.after,
-                    top.vjp(signal[stop - first - len(counted) : stop - first].flatten(0, 1)),
-                )
-                top.learn(delta)
-                deltas = delta.new_zeros(*values.shape[:2], delta.shape[1])
-                deltas[-len(counted) :] = delta.view(*counted.shape[:2], -1)
-                # The future signal at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t').
-                steps = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
-                weights = (kappa ** (steps - steps[:, None]).clamp(min=0)).triu()
-                future = (weights @ deltas.flatten(1)).view_as(deltas)
-                for graph, slope, eligibility, matrix in zip(graphs, slopes, eligibilities, feedback, strict=True):
-                    if graph.trained_constants:
-                        graph.vjp((deltas @ matrix).flatten(0, 1))
-                    graph.learn((future @ matrix).flatten(0, 1) * slope)
-                    eligibility.learn(kappa * future[0] @ matrix)
-            for eligibility, graph, slope in zip(eligibilities, graphs, slopes, strict=True):
-                eligibility.take(graph, slope)
+    @property
+    def _needs_past(self) -> bool:  # type: ignore[override]
+        return bool(self._kappa())
+
+    def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:
+        (*hidden, top), kappa = activities, self._kappa()
+        own = None if signal is None else part_of(signal, end, len(top))
+        if own is not None:
+            feedback, reach = self.feedback_weights(), cast("Tensor | None", None)
+            for steps in blocks(activities):
+                delta = top.vjp(own[steps], steps)
+                future = delta.clone()
+                leak_back(future, reach, kappa)
+                reach = future[0]
+                top.learn(delta.clone(), steps)
+                for activity, matrix in zip(hidden, feedback, strict=True):
+                    activity.learn_constants(delta, matrix, steps)
+                    if activity.learns:
+                        activity.learn(activity.times_slope(future @ matrix, steps), steps)
+            assert reach is not None
+            for eligibility, matrix in zip(self._eligibilities, feedback, strict=True):
+                eligibility.learn(kappa * reach @ matrix)
+        for eligibility, activity in zip(self._eligibilities, hidden, strict=True):
+            eligibility.take(activity, kappa, is_last=is_last)
 
     def _new_eligibilities(self) -> list[Eligibility]:
         return [Eligibility(layer) for layer in list(self.net)[:-1]]

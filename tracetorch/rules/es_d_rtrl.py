@@ -8,15 +8,15 @@ from torch import Tensor
 from tracetorch.modes import check_number
 from tracetorch.nn import Sequential
 from tracetorch.rules.carried import CarriedRule
-from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
+from tracetorch.rules.stepwise import Activity, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
 
 class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
-    trace: Tensor  # ε_x, (1, time, batch, in_features)
-    neuron_trace: Tensor  # ε_f/(1 − αᵗ), (rows, 1 or out_features)
+    start: Tensor  # ε_x before the chunk, (batch, in_features)
+    neuron_trace: Tensor  # ε_f/(1 − αᵗ), (time, batch, 1 or out_features)
 
 
 class ESDRTRL(CarriedRule):
@@ -41,8 +41,10 @@ class ESDRTRL(CarriedRule):
         step alone: with α = β and a tied trace, the gradient of the weights at step t is that of `OTTT` times
         (1 + βᵗ)/(1 + β).
         Decays and thresholds get the gradient of each step alone.
-    Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
-    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
+    Memory: batch × (inputs + neurons) of every layer, and their activity in two chunks of at most 128 steps;
+        independent of time.
+    Time: O(time × batch × weights). The last 128 steps, and those before the window, run once; counted steps before
+        them run again, because the signal is known only at the end.
     Source: Wang, Dong, Ji, Xiao, Jiang, Liu, Huan, Wu (2026), doi:10.1038/s41467-026-68453-w (BrainTrace).
     """
 
@@ -66,20 +68,20 @@ class ESDRTRL(CarriedRule):
         del at
         return True
 
-    @torch.no_grad()
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Factors:
-        trace = self._sum(at, "input", xs, self.decay)[1:]
+    def _advance(self, at: int, activity: Activity) -> Factors:
+        xs = activity.inputs(activity.whole)
+        start = self._sum(at, "input", xs, self.decay)[0].clone()
         age = self._sum(at, "steps", torch.ones_like(xs[..., :1]), 1.0)[1:]
-        kept = self.decay * graph.layer.neuron.decay  # α·β
-        if self.through_reset and graph.layer.neuron.spiking:
-            neuron_trace = self._through_resets(at, graph, kept)
+        kept = self.decay * activity.layer.neuron.decay  # α·β
+        if self.through_reset and activity.layer.neuron.spiking:
+            neuron_trace = self._through_resets(at, activity, kept)
         else:
             neuron_trace = (1 - self.decay) * (1 - kept**age) / (1 - kept)
-        return Factors(trace[None], (neuron_trace / (1 - self.decay**age)).flatten(0, 1))
+        return Factors(start, neuron_trace / (1 - self.decay**age))
 
-    def _through_resets(self, at: int, graph: StepwiseGraph, kept: Tensor) -> Tensor:
+    def _through_resets(self, at: int, activity: Activity, kept: Tensor) -> Tensor:
         """Return ε_f after each step, (time, batch, out_features)."""
-        passed = 1 - graph.layer.neuron.constants[1] * graph.slope().view_as(graph.outputs)
+        passed = 1 - activity.layer.neuron.constants[1] * activity.slope(activity.whole)
         last, found = self._sums[at].get("neuron_trace", torch.zeros_like(passed[0])), torch.empty_like(passed)
         for step, through in enumerate(passed):
             found[step] = kept * last + (1 - self.decay)
@@ -87,10 +89,10 @@ class ESDRTRL(CarriedRule):
         self._sums[at]["neuron_trace"] = last
         return found
 
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Factors, signal: Tensor) -> Tensor:
+    def _learn(self, at: int, activity: Activity, factors: Factors, signal: Tensor, steps: slice) -> Tensor:
         del at
-        delta = graph.vjp(signal)
-        scaled = delta * factors.neuron_trace
-        graph.learn_weight(scaled, factors.trace)
-        add_gradient(graph.layer, "bias", scaled.sum(dim=0))
+        delta = activity.vjp(signal, steps)
+        scaled = delta * factors.neuron_trace[steps]
+        add_gradient(activity.layer, "bias", scaled.sum(dim=(0, 1)))
+        activity.learn_weight(scaled, steps, self.decay, factors.start)
         return delta

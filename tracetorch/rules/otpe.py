@@ -9,14 +9,14 @@ from torch import Tensor
 from tracetorch.nn import Sequential
 from tracetorch.rules.carried import CarriedRule
 from tracetorch.rules.eprop import Eligibility
-from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
+from tracetorch.rules.stepwise import Activity, add_gradient, leak_back
 from tracetorch.rules.surrogate import Surrogate
 
 
 class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
-    mean_slope: Tensor | None  # ψ̄, (rows, out_features); None if it is not needed
+    mean_slope: Tensor | None  # ψ̄, (time, batch, out_features); None if it is not needed
     twice_traced: Tensor | None  # ẑ, (groups, time, batch, in_features)
 
 
@@ -41,10 +41,9 @@ class OTPE(CarriedRule):
         tied readout and, unless factorized, of the tied hidden layer below it if the readout has one decay. Approximate
         for layers further down, whose signal passes the layers above through mean slopes, and is filtered only by the
         first of them. Decays and thresholds get the gradient of each step alone.
-    Memory: inputs and neurons of every layer for two chunks of 64 steps. Unless factorized, for longer sequences or
-        several stretches also R̂, batch × inputs × neurons of every layer below the last. Independent of time.
-    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end. Within a
-        chunk no R̂ is formed, as in `EProp`.
+    Memory: as `EProp`, with R̂ for its eligibilities; factorized, without them, and with an input trace at every step
+        of a chunk of at most 128.
+    Time: O(time × batch × weights), as `EProp`. Within a chunk no R̂ is formed.
     Source: Summe, Schaefer, Joshi (2023), doi:10.48550/arXiv.2311.16151; mean slopes and factorized biases as in the
         code of the paper's experiments, where all layers have one λ.
     """
@@ -60,11 +59,15 @@ class OTPE(CarriedRule):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         super().load_state_dict(state)
-        for eligibility, found in zip(self._eligibilities, state.get("eligibilities") or (), strict=bool(state)):
-            eligibility.load_state_dict(found)
+        eligibilities = state.get("eligibilities") or ()
+        for at, (own, found) in enumerate(zip(self._eligibilities, eligibilities, strict=bool(state))):
+            own.load_state_dict(found, self._leak(at))
 
     def _restart(self) -> None:
         super()._restart()
+        self._reach = dict[
+            int, Tensor
+        ]()  # of a layer, Σ_{t' ≥ t} λ^(t' − t)·L(t') at the first step t of the last block
         self._eligibilities = [] if self.factorized else [Eligibility(layer) for layer in list(self.net)[:-1]]
 
     def _forget(self, mask: Tensor) -> None:
@@ -79,41 +82,44 @@ class OTPE(CarriedRule):
         """λ of a layer below the last."""
         return float(self.net[at + 1].neuron.decay.detach().mean())
 
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Factors | None:
+    def _advance(self, at: int, activity: Activity) -> Factors | None:
         if not self._carries(at):
             return None
-        slope, leak, traces = graph.slope(), self._leak(at), None
+        leak, traces = self._leak(at), None
         if self.factorized:
-            traces = torch.stack([self._sum(at, f"twice_{n}", x, leak)[1:] for n, x in enumerate(graph.trace)])
-        else:
-            self._eligibilities[at].fold(leak)
-            self._eligibilities[at].take(graph, slope)
+            traces = torch.stack([self._sum(at, f"twice_{n}", x, leak)[1:] for n, x in enumerate(activity.traces)])
         if at == 0 and not self.factorized:  # no signal goes further down
             return Factors(None, None)
-        total = self._sum(at, "slope", slope.view_as(graph.outputs), leak)[1:]
-        count = self._sum(at, "count", torch.ones_like(xs[..., :1]), leak)[1:]
-        return Factors((total / count).flatten(0, 1), traces)
+        slope = activity.slope(activity.whole)
+        total = self._sum(at, "slope", slope, leak)[1:]
+        count = self._sum(at, "count", torch.ones_like(slope[..., :1]), leak)[1:]
+        return Factors(total.div_(count), traces)
 
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Factors | None, signal: Tensor) -> Tensor:
+    def _learn(self, at: int, activity: Activity, factors: Factors | None, signal: Tensor, steps: slice) -> Tensor:
         if factors is None:
-            delta = graph.vjp(signal)
-            graph.learn(delta)
+            delta = activity.vjp(signal, steps)
+            activity.learn(delta.clone(), steps)
             return delta
-        if graph.trained_constants:
-            graph.vjp(signal)
-        passed = signal if factors.mean_slope is None else signal * factors.mean_slope
+        if activity.trained_constants:
+            activity.vjp(signal, steps)
+        passed = signal if factors.mean_slope is None else signal * factors.mean_slope[steps]
         if factors.twice_traced is not None:
-            graph.learn_weight(passed, factors.twice_traced)
-            add_gradient(graph.layer, "bias", passed.sum(dim=0))
-        else:
-            leak, future = self._leak(at), _future(signal.view_as(graph.outputs), self._leak(at))
-            graph.learn(future.flatten(0, 1) * graph.slope())
-            self._eligibilities[at].learn(leak * future[0])
+            activity.learn_product(passed, factors.twice_traced[:, steps])
+            add_gradient(activity.layer, "bias", passed.sum(dim=(0, 1)))
+            return passed
+        future, leak = signal.clone(memory_format=torch.contiguous_format), self._leak(at)
+        leak_back(future, self._reach.get(at), leak)
+        self._reach[at] = future[0].clone()
+        if steps.start == 0:
+            self._eligibilities[at].learn(leak * self._reach.pop(at))
+        activity.learn(activity.times_slope(future, steps), steps)
         return passed
 
+    def _leave(self, at: int, activity: Activity, *, is_last: bool) -> None:
+        if self._carries(at) and not self.factorized:
+            self._eligibilities[at].take(activity, self._leak(at), is_last=is_last)
 
-def _future(signal: Tensor, leak: float) -> Tensor:
-    """Return Σ_{t' ≥ t} λ^(t' − t)·L(t') of each step of a chunk. Args: signal: L, (time, batch, features)."""
-    steps = torch.arange(len(signal), dtype=signal.dtype, device=signal.device)
-    weights = (leak ** (steps - steps[:, None]).clamp(min=0)).triu()  # faster than a scan of the reversed signal
-    return (weights @ signal.flatten(1)).view_as(signal)
+    def _keep_unlearnt(self) -> None:
+        super()._keep_unlearnt()
+        for at, eligibility in enumerate(self._eligibilities):
+            eligibility.fold(self._leak(at))

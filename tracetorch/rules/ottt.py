@@ -2,10 +2,8 @@
 
 from torch import Tensor
 
-from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
-from tracetorch.nn.local_gradient import whole_gradients
-from tracetorch.rules.stepwise import Recording, TwoPassRule
+from tracetorch.rules.stepwise import Activity, TwoPassRule, blocks, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -23,21 +21,26 @@ class OTTT(TwoPassRule):
         Equal to backpropagation through time for W and b of an `LI` or `LIS` readout whose trace is tied to the
         membrane's decay. Decays and thresholds get the gradient of each step alone, with the membrane before it
         constant.
-    Memory: inputs and neurons of every layer for a chunk of 64 steps; independent of time.
-    Time: O(time × batch × weights); counted steps run twice, because the signal is known only at the end.
+    Memory: spikes and a membrane of every neuron for at most 128 steps, twice that for longer windows; independent of
+        time.
+    Time: O(time × batch × weights); counted steps before the last 128 run twice, because the signal is known only at
+        the end.
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.
     """
 
     def __init__(self, net: Sequential, *, surrogate: Surrogate | str = "fast_sigmoid"):
         super().__init__(net, surrogate)
 
-    @unaffected
-    @whole_gradients()
-    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+    def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:
+        del is_last
         assert signal is not None
-        for steps, graphs in self._counted_chunks(recording):
-            delta = signal[steps].flatten(0, 1)
-            for graph in reversed(graphs):
-                delta = graph.vjp(delta)
-                graph.learn(delta)
-                delta = delta @ graph.layer.weight.detach()
+        deltas = part_of(signal, end, len(activities[0]))
+        if deltas is None:
+            return
+        for steps in blocks(activities):
+            down = deltas[steps]
+            for activity in reversed(activities):
+                delta = activity.vjp(down, steps)
+                if activity is not activities[0]:
+                    down = delta @ activity.layer.weight
+                activity.learn(delta, steps)

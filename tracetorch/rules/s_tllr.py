@@ -8,16 +8,15 @@ from torch import Tensor
 from tracetorch.modes import check_number
 from tracetorch.nn import Sequential
 from tracetorch.rules.carried import CarriedRule
-from tracetorch.rules.stepwise import StepwiseGraph, add_gradient
+from tracetorch.rules.stepwise import Activity, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
 
 class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
-    causal: Tensor  # α_pre·x̂, (groups or 1, time, batch, in_features)
-    non_causal: Tensor  # α_post·x, (1, time, batch, in_features)
-    slope_trace: Tensor  # ψ̂ before each step, (rows, out_features)
+    start: Tensor | None  # x̂ before the chunk, (batch, in_features); None: that of the layer
+    slope_trace: Tensor  # ψ̂ before each step, (time, batch, out_features)
 
 
 class STLLR(CarriedRule):
@@ -45,8 +44,10 @@ class STLLR(CarriedRule):
         on later outputs. With `post_scale=0`, and `pre_decay` and `pre_scale` unset, the weights get the gradient of
         `OTTT`. Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds
         get the gradient of each step alone.
-    Memory: batch × (inputs + neurons) of every layer, and their activity in a chunk of 64 steps; independent of time.
-    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end.
+    Memory: batch × (inputs + neurons) of every layer, and their activity in two chunks of at most 128 steps;
+        independent of time.
+    Time: O(time × batch × weights). The last 128 steps, and those before the window, run once; counted steps before
+        them run again, because the signal is known only at the end.
     Not implemented from the paper: recurrent weights, and feedback by random weights.
     Source: Apolinario, Roy (2025), doi:10.48550/arXiv.2306.15220; defaults and biases as in the authors' code,
         github.com/mapolinario94/S-TLLR.
@@ -76,20 +77,21 @@ class STLLR(CarriedRule):
     def _carries(self, at: int) -> bool:
         return self.net[at].neuron.spiking
 
-    def _advance(self, at: int, graph: StepwiseGraph, xs: Tensor) -> Factors | None:
+    def _advance(self, at: int, activity: Activity) -> Factors | None:
         if not self._carries(at):
             return None
-        slope = graph.slope().view_as(graph.outputs)
-        trace = graph.trace if self.pre_decay is None else self._sum(at, "input", xs, self.pre_decay)[None, 1:]
-        scaled = self.pre_scale * trace, self.post_scale * xs[None]
-        return Factors(*scaled, self._sum(at, "slope", slope, self.post_decay)[:-1].flatten(0, 1))
+        start = None
+        if self.pre_decay is not None:
+            start = self._sum(at, "input", activity.inputs(activity.whole), self.pre_decay)[0].clone()
+        return Factors(start, self._sum(at, "slope", activity.slope(activity.whole), self.post_decay)[:-1])
 
-    def _learn(self, at: int, graph: StepwiseGraph, factors: Factors | None, signal: Tensor) -> Tensor:
-        delta = graph.vjp(signal)
+    def _learn(self, at: int, activity: Activity, factors: Factors | None, signal: Tensor, steps: slice) -> Tensor:
+        delta = activity.vjp(signal, steps)
         if factors is None:
-            graph.learn(delta)
-        else:
-            graph.learn_weight(delta, factors.causal)
-            graph.learn_weight(signal * factors.slope_trace, factors.non_causal)
-            add_gradient(graph.layer, "bias", delta.sum(dim=0))
+            activity.learn(delta.clone(), steps)
+            return delta
+        non_causal = self.post_scale * signal * factors.slope_trace[steps]
+        activity.learn_product(non_causal, activity.inputs(steps))
+        add_gradient(activity.layer, "bias", delta.sum(dim=(0, 1)))
+        activity.learn_weight(self.pre_scale * delta, steps, self.pre_decay, factors.start)
         return delta

@@ -1,13 +1,16 @@
-"""Shared parts of stepwise rules: a stretch of time that runs twice, and a separate graph for each step.
+"""Shared parts of stepwise rules: a stretch of time whose steps are kept, or run again, and learning from each step.
 
-Such rules need the signal at every step, but it is known only at the end. So they run a stretch for its output, and
-again with the signal. Memory stays constant: streams are generated again, and only small states are kept.
+Such rules need the signal at every step, but it is known only at the end. So `forward` keeps the activity of the last
+steps, at most `CHUNK`; earlier steps whose output counts run again, chunk by chunk. Memory stays constant: streams are
+generated again, and only small states are kept.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -15,73 +18,44 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tracetorch import backends
+from tracetorch import device as devices
+from tracetorch.backends import LazySpikes, OutputSpec, SlopeSums, SynapticInput
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Layer, Neuron, Sequential
-from tracetorch.nn.local_gradient import At, add, gradients
-from tracetorch.nn.network import as_stream
+from tracetorch.nn import Layer, Sequential
+from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
+from tracetorch.nn.network import as_stream, chunk_steps, has_hooks
+from tracetorch.nn.sequential import StretchSums
 from tracetorch.nn.state import LayerState
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone
 from tracetorch.rules.surrogate import Surrogate, needs_slopes, surrogate_of_step, using
 
-CHUNK = 64
-"""Steps that go through a layer at once: enough for fast matrix products over time × batch rows, in little memory."""
+CHUNK = 128
+"""Most steps whose activity is kept."""
+
+BLOCK = 1 << 18
+"""Numbers in a block, the steps × batch × neurons that are learned from at once: few enough to stay in cache."""
 
 
 class Recording(NamedTuple):
-    """A stretch of time that can be run again."""
+    """A stretch of time, to learn from once its signal is known."""
 
-    xs: Tensor | Stream
-    first: int  # the first step that counts in the output
-    step_weight: float  # weight of each counted step in the output: 1 / number of counted steps
-    start_states: list[LayerState]  # the state of every layer before the stretch
-    first_states: list[LayerState]  # the state of every layer before step `first`
+    xs: Stream
+    counted: int  # number of steps at the end that count in the output
     is_every_step: bool  # whether the output holds every step, not their mean
-
-
-@unaffected
-@torch.no_grad()
-def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int | None) -> tuple[Tensor, Recording]:
-    """Return the output of `Sequential.run`, and a recording from which the stretch can run again.
-
-    Without `reduce`, only the last step counts. Raises: as `Sequential.run`.
-    """
-    count = as_stream(xs, reduce, window).steps
-    start_states = _states_of(net, xs)
-    first = count - (1 if reduce is None else window or count)
-    if first <= 0:
-        return net.run(xs, reduce=reduce, window=window), Recording(
-            xs, 0, 1 / count, start_states, start_states, reduce is None
-        )
-    early = net.run(xs[:first], reduce=reduce, window=None if reduce is None else 1)
-    first_states = _states_of(net, xs)
-    late = net.run(xs[first:], reduce=reduce)
-    output = torch.cat([early, late]) if reduce is None else late
-    return output, Recording(xs, first, 1 / (count - first), start_states, first_states, reduce is None)
-
-
-def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
-    """Yield the steps in order, `CHUNK` at a time, with the number of each chunk's first step.
-
-    The first chunk may be short, so that the counted steps, at the end, are in as few chunks as possible.
-    """
-    start, stop = 0, len(xs) % CHUNK or CHUNK
-    while start < len(xs):
-        part = xs[start:stop]
-        yield start, part.dense() if isinstance(part, Stream) else part
-        start, stop = stop, stop + CHUNK
-
-
-def _states_of(net: Sequential, xs: Tensor | Stream) -> list[LayerState]:
-    batch = xs.shape[0] if isinstance(xs, Stream) else xs.shape[1]
-    return [layer.own_state(batch).copy() for layer in net]
+    repeated: range  # the steps that run again
+    states: list[LayerState]  # the state of every layer before `repeated`
+    last: list[Activity]  # of every layer, in the steps after `repeated`; empty if none were kept
 
 
 class TwoPassRule(Rule):
-    """Runs a stretch of time for its output, and again to learn from it.
+    """Runs a stretch of time for its output, and learns from it chunk by chunk, in the order of time.
 
     Args: surrogate: as in `BPTT`, without `through_reset`.
     """
+
+    _needs_past = False
+    """Whether the steps before those that count matter, too."""
 
     def __init__(self, net: Sequential, surrogate: Surrogate | str):
         super().__init__(net)
@@ -97,11 +71,52 @@ class TwoPassRule(Rule):
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`: it must not change."""
+        self._recording = None
         if not torch.is_grad_enabled():
-            self._recording = None
             return super().forward(xs, reduce=reduce, window=window)
-        output, self._recording = record(self.net, xs, reduce, window)
-        return output
+        return self._record(xs, reduce, window)
+
+    @unaffected
+    @torch.no_grad()
+    def _record(self, xs: Tensor | Stream, reduce: str | None, window: int | None) -> Tensor:
+        """`Sequential.run`, which keeps what `backward` needs."""
+        net, stream = self.net, as_stream(xs, reduce, window)
+        count, batch, *in_shape = stream.steps, *stream.shape
+        net.chain[0]._check_chunk((count, batch, *in_shape))
+        net._prepare(batch, tuple(in_shape))
+        counted = count if reduce is None else window or count
+        kept = 0 if any(map(has_hooks, (net, *net))) else CHUNK
+        # Full chunks from the first one in which a step counts, so that the counted steps are in as few as possible.
+        start = max(0, count - -(-counted // CHUNK) * CHUNK) if self._needs_past and kept else count - counted
+        if self._needs_past and kept:
+            for part in parts(range(start)):
+                self._learn_chunk(
+                    run_chunk(net, stream[part.start : part.stop], self.surrogate),
+                    None,
+                    part.stop - count,
+                    is_last=False,
+                )
+        elif self._needs_past:
+            start = 0
+        elif start:
+            net.run(stream[:start], reduce="mean", window=1)
+        repeated = range(start, max(start, count - kept))
+        states, outputs, last = [], list[Tensor](), list[Activity]()
+        if repeated:
+            states = [layer.own_state(batch).copy() for layer in net]
+            used = counted - (count - repeated.stop)
+            early = net.run(stream[start : repeated.stop], reduce=reduce, window=None if reduce is None else used)
+            outputs.append(early if reduce is None else early * (used / counted))
+        if repeated.stop < count:
+            last = run_chunk(net, stream[repeated.stop :], self.surrogate)
+            late = last[-1].outputs
+            used = min(counted, len(late))
+            wide = devices.widest_float(late.device)
+            outputs.append(late if reduce is None else (late[-used:].sum(dim=0, dtype=wide) / counted).to(late.dtype))
+        self._recording = Recording(stream, 1 if reduce is None else counted, reduce is None, repeated, states, last)
+        if len(outputs) == 1:
+            return outputs[0].clone() if reduce is None and last else outputs[0]
+        return torch.cat(outputs) if reduce is None else outputs[0] + outputs[1]
 
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every trainable parameter, once for each `forward`.
@@ -117,131 +132,442 @@ class TwoPassRule(Rule):
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
         recording, steps = self._recording, len(self._recording.xs)
-        wanted = (len(recording.start_states[0].steps), self.net.out_features)
-        if signal.shape == (steps, *wanted) and recording.is_every_step:
-            recording = recording._replace(first=0, first_states=recording.start_states)
-        elif signal.shape == wanted:
-            signal = (signal * recording.step_weight).expand(steps - recording.first, *wanted)
-        else:
+        signal = signal.to(self.net[len(self.net) - 1].weight.dtype)
+        wanted = (recording.xs.shape[0], self.net.out_features)
+        if signal.shape == wanted:
+            signal = (signal / recording.counted).expand(recording.counted, *wanted)
+        elif not (signal.shape == (steps, *wanted) and recording.is_every_step):
             raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
         self._recording = None
         self._second_pass(recording, signal)
 
-    def _counted_chunks(self, recording: Recording) -> Iterator[tuple[slice, list[StepwiseGraph]]]:
-        """Run the counted steps again. Yield a chunk's steps, among the counted ones, and the graphs of all layers."""
-        states = list(recording.first_states)
-        for start, part in chunks(recording.xs[recording.first :]):
-            graphs, values = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
-            for number, layer in enumerate(self.net):
-                graphs.append(run_stepwise(layer, values, states[number], self.surrogate))
-                states[number], values = graphs[number].after, graphs[number].outputs
-            yield slice(start, start + len(part)), graphs
+    @unaffected
+    @torch.no_grad()
+    @whole_gradients()
+    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+        """Learn from the chunks. Args: signal: at each of the last steps, (steps, batch, out_features)."""
+        count = len(recording.xs)
+        first = count - (0 if signal is None else len(signal))
+        for part in parts(recording.repeated):
+            if not self._needs_past and first >= recording.repeated.stop:
+                break
+            # Not bound to a name, so that a chunk is freed before the next one runs.
+            self._learn_chunk(self._run_again(recording, part), signal, part.stop - count, is_last=part.stop == count)
+        if recording.last:
+            self._learn_chunk(recording.last, signal, 0, is_last=True)
+
+    def _run_again(self, recording: Recording, part: range) -> list[Activity]:
+        with running_from(self.net, recording.states):
+            return run_chunk(self.net, recording.xs[part.start : part.stop], self.surrogate)
 
     @abstractmethod
-    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        """Run a stretch again, and add the gradients of the signal, if there is one.
+    def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:
+        """Take in the activity of the next chunk, and add the gradients of the signal, if there is one.
 
-        Args: signal: at each counted step, (steps from `first` on, batch, out_features).
+        Args:
+            activities: of every layer; not used again.
+            signal: at each of the last steps of the stretch, (steps, batch, out_features), of which `part_of` returns
+                those of the chunk.
+            end: the end of the chunk, counted from the end of the stretch: 0 or below.
+            is_last: whether the chunk is the last one of the stretch.
         """
+
+
+def run_chunk(net: Sequential, xs: Stream, surrogate: Surrogate) -> list[Activity]:
+    """Run a chunk from the present state, and return the activity of every layer."""
+    chain, found = net.chain, list[Activity]()
+    for layer, above in zip(chain, [*chain[1:], None], strict=True):
+        is_listed = above is not None and layer.neuron.spiking
+        dtype = backends.spike_dtype(above._traits) if above is not None and is_listed else layer._like.dtype
+        found.append(Activity.prepared(layer, found[-1].outputs if found else xs, surrogate, dtype))
+    done, in_one = 0, all(backends.sums_slopes(layer._traits, None) for layer in chain)
+    for part in xs.parts(min(xs.steps, chunk_steps(chain, xs.shape[0]))):
+        steps = slice(done, done := done + (part.size[0] if isinstance(part, LazySpikes) else len(part)))
+        if in_one:
+            out = OutputSpec(outputs=found[-1].outputs[steps])
+            net.run_layers(part, out, [activity.buffers(steps) for activity in found])
+            continue
+        values = part
+        for activity in found:
+            values = activity.run(values, steps)
+    return found
+
+
+def parts(steps: range) -> Iterator[range]:
+    """Yield the steps in order, `CHUNK` at a time; the first part may be short."""
+    start, stop = steps.start, steps.start + (len(steps) % CHUNK or CHUNK)
+    while start < steps.stop:
+        yield range(start, stop)
+        start, stop = stop, stop + CHUNK
+
+
+def part_of(values: Tensor, end: int, steps: int) -> Tensor | None:
+    """The values of a chunk's steps, (steps, …), from those of the last steps of a stretch; zeros where it has none.
+
+    Args: end: as in `TwoPassRule._learn_chunk`. Returns: None if it has none at all.
+    """
+    stop = len(values) + end
+    if stop <= 0:
+        return None
+    own = values[max(0, stop - steps) : stop]
+    return own if len(own) == steps else torch.cat([own.new_zeros(steps - len(own), *own.shape[1:]), own])
+
+
+@contextmanager
+def running_from(net: Sequential, states: list[LayerState]) -> Iterator[None]:
+    """Context in which a network has other states, which are updated in place; then it has its own again."""
+    before = [(layer._state, layer._lent) for layer in net]
+    try:
+        for layer, state in zip(net, states, strict=True):
+            layer._put(_state=state, _lent=False)
+        yield
+    finally:
+        for layer, (own, lent) in zip(net, before, strict=True):
+            layer._put(_state=own, _lent=lent)
 
 
 # ── each step alone ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class StepwiseGraph(NamedTuple):
-    """A layer's activity at each step of a chunk, with a graph for each step alone.
+class Activity:
+    """A layer's activity in a chunk, and the derivatives of each step alone, with the state before it constant.
 
-    Rows are time × batch: all samples of one step, then those of the next. No graph connects the steps: the state
-    before each step was recorded and is detached.
+    Args: xs: the input, (time, batch, in_features). trace, steps: of the layer's state before the chunk.
+    Memory: outputs and membranes, (time, batch, out_features) each.
     """
 
-    layer: Layer
-    current: Tensor  # (rows, out_features), where the graph begins
-    output: Tensor  # (rows, out_features), where it ends
-    trace: Tensor  # of the input, after each step: (groups, time, batch, in_features)
-    steps: Tensor  # since the last reset, after each step: (time, batch, 1)
-    after: LayerState  # at the end, where the next chunk continues; its trace_sensitivity is not updated
-    known_slope: Tensor | None = None  # `slope`, where the forward pass computed it
+    outputs: Tensor
+    """(time, batch, out_features), bool if they are spikes for a layer above that lists them."""
+    surrogate: Surrogate
+    levels: Tensor | None = None
+    """Membranes, (time, batch, out_features): of LIF neurons before the reset of each step; of LI and LIS neurons, if
+    their decay is trained, before each step."""
+    threshold: Tensor
+    start: Tensor | None = None
+    """LIF with a trained decay: the membrane before the chunk."""
+    before: Any = None
+    """State before each step of neurons without a kernel, (time, batch, out_features) each."""
+    currents: Tensor | None = None
+    known: Tensor | None = None
+    """`slope` of all steps, where it was computed before."""
+    _trained: Sequence[Parameter] = ()
+
+    def __init__(self, layer: Layer, xs: Stream | Tensor, trace: Tensor, steps: Tensor):
+        self.layer, self.xs, self.trace, self.steps = layer, xs, trace, steps
+        self._like = layer.weight.detach()
+        self._grad: Tensor | None = None
+        self._after: Tensor | None = None
+
+    @classmethod
+    def prepared(cls, layer: Layer, xs: Stream | Tensor, surrogate: Surrogate, dtype: torch.dtype) -> Activity:
+        """Return the activity of a layer in its present state, for `run`. Args: dtype: of the outputs."""
+        batch = xs.shape[-2]
+        state, neuron, shape = layer.own_state(batch), layer.neuron, (len(xs), batch, len(layer.weight))
+        found = cls(layer, xs, state.trace.clone(), state.steps.clone())
+        found.surrogate, found.outputs = surrogate, found._like.new_empty(shape, dtype=dtype)
+        trained = [name for name, raw in neuron.named_parameters() if raw.requires_grad]
+        found._trained = [raw for raw in neuron.parameters() if raw.requires_grad]
+        if neuron.kernel is None:
+            found.currents = found._like.new_empty(shape)
+            found.before = neuron.state_type(*(found._like.new_empty(shape) for _ in neuron.state_type._fields))
+        elif neuron.kernel == "lif" or trained:
+            found.levels = found._like.new_empty(shape)
+        if neuron.kernel == "lif":
+            found.threshold = neuron.constants[1]
+            found.start = state.neuron.membrane.clone() if "raw_decay" in trained else None
+        return found
+
+    def buffers(self, steps: slice) -> StretchSums:
+        """Where a compiled pass writes these steps."""
+        trace = self.layer._constants_of(self.layer.own_state(self.outputs.shape[1]))[1]
+        levels = None if self.levels is None else SlopeSums(self.levels[steps, :, None], None, None)
+        return StretchSums(trace, levels, self.outputs[steps])
+
+    def run(self, xs: Tensor | LazySpikes, part: slice) -> Tensor:
+        """Run the layer over some steps, from its present state, in plain torch where membranes are kept."""
+        layer, neuron = self.layer, self.layer.neuron
+        outputs, levels = self.outputs[part], None if self.levels is None else self.levels[part]
+        xs, trace = layer._prepare_chunk(xs)
+        if neuron.kernel and levels is None:
+            layer._run_neurons(xs, OutputSpec(outputs=outputs), trace)
+            return outputs
+        state = layer.own_state(outputs.shape[1])
+        currents = backends.currents(layer._synaptic_input(xs, trace, None))
+        state.steps.add_(len(outputs))
+        if self.currents is not None:
+            self.currents[part] = currents
+            self._run_steps(currents, state, part)
+            return outputs
+        assert levels is not None
+        membrane, constants = state.neuron.membrane, neuron.constants
+        if neuron.kernel == "lif":
+            spikes, _, raised = run_lif_steps(currents, membrane, constants)
+            outputs.copy_(spikes)
+            levels.copy_(raised)
+            return outputs
+        levels[0] = membrane
+        after = torch.empty_like(currents)
+        backends.leak_scan(currents, membrane, constants[0], after)
+        levels[1:] = after[:-1]
+        outputs.copy_(after if neuron.kernel == "li" else torch.softmax(after, dim=-1))
+        return outputs
+
+    def _run_steps(self, currents: Tensor, state: LayerState, part: slice) -> None:
+        """Run neurons without a kernel, step by step."""
+        after = state.neuron
+        for step, current in enumerate(currents, start=part.start):
+            for kept, value in zip(self.before, after, strict=True):
+                kept[step] = value
+            self.outputs[step], after = self.layer.neuron.step(current, after)
+        # Cloned first, because a neuron may return a tensor of the old state in another field.
+        for own, value in zip(state.neuron, [value.clone() for value in after], strict=True):
+            own.copy_(value)
+
+    def __len__(self) -> int:
+        return len(self.xs)
 
     @property
-    def outputs(self) -> Tensor:
-        """(time, batch, out_features), without a graph."""
-        return self.output.detach().view(*self.steps.shape[:2], -1)
-
-    def slope(self) -> Tensor:
-        """Return d output / d current of each step, (rows, out_features); for spikes, the surrogate derivative."""
-        if self.known_slope is not None:
-            return self.known_slope
-        ones = torch.ones_like(self.output)
-        return torch.autograd.grad(self.output, self.current, ones, retain_graph=True)[0]
-
-    def vjp(self, signal: Tensor) -> Tensor:
-        """Return dL/d currents, (rows, out_features), from dL/d outputs. Add the gradients of decays and thresholds."""
-        raw = self.trained_constants
-        at_current, *rest = gradients(self.output, [self.current, *raw], signal, retain_graph=True)
-        assert at_current is not None
-        for parameter, value in zip(raw, rest, strict=True):
-            add(parameter, value)
-        return at_current
+    def whole(self) -> slice:
+        """All steps of the chunk."""
+        return slice(0, len(self))
 
     @property
     def trained_constants(self) -> list[Parameter]:
         """The raw decays and thresholds that are trained."""
-        return [parameter for parameter in self.layer.neuron.parameters() if parameter.requires_grad]
+        return [parameter for parameter in self._trained if parameter.requires_grad]
 
-    @torch.no_grad()
-    def learn(self, delta: Tensor) -> None:
-        """Add `Σ δ·â` to the gradients of weights and bias. Args: delta: dL/d currents."""
-        self.learn_weight(delta, self.trace)
-        if self.layer.bias is not None:
-            add_gradient(self.layer, "bias", (delta * self.ones_trace().flatten(0, 1)).sum(dim=0))
+    @property
+    def learns(self) -> bool:
+        """Whether weights or bias are trained."""
+        return self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad)
 
-    @torch.no_grad()
-    def learn_weight(self, delta: Tensor, trace: Tensor) -> None:
-        """Add `Σ δ·traceᵀ` to the gradient of the weights.
+    def keep(self) -> None:
+        """Keep what the slopes need, and an own copy of the input, for after `backward`; drop all else."""
+        if self.layer.neuron.kernel != "lif":
+            self.known = self.slope(self.whole)
+        self.outputs, self.before, self.currents = self.outputs[:0], None, None
+        if isinstance(self.xs, Stream):
+            part = next(self.xs.parts(len(self)))
+            if not isinstance(part, LazySpikes):  # these are drawn again
+                self.xs = part.clone()
+        vars(self).pop("_given", None)
 
-        Args: delta: (rows, out_features); trace: of the input, (groups or 1, time, batch, in_features).
-        """
-        parts = by_group(self.layer, delta) if len(trace) > 1 else delta[None]
-        # The gradient is laid out like the weight, input by input, so that the optimizer reads both contiguously.
-        found = trace.flatten(1, 2).transpose(1, 2) @ parts
-        add_gradient(self.layer, "weight", found.transpose(1, 2).flatten(0, 1))
+    def inputs(self, steps: slice) -> Tensor:
+        """The input, (time, batch, in_features), in the layer's dtype."""
+        return _as_numbers(self._given[steps], self._like.dtype)
 
-    @torch.no_grad()
-    def ones_trace(self) -> Tensor:
-        """Return the trace of an input that is always 1, for the bias: (time, batch, 1 or out_features)."""
-        return (1 - self.layer.neuron.decay**self.steps) / (1 - self.layer.neuron.decay)
+    @cached_property
+    def _given(self) -> Tensor:
+        """The input as it was given, or drawn again: in a block of few steps, that would take longer."""
+        if isinstance(self.xs, Tensor):
+            return self.xs
+        part = next(self.xs.parts(len(self)))
+        return backends.spikes(part._replace(dtype=torch.bool)) if isinstance(part, LazySpikes) else part
 
+    def output(self, steps: slice) -> Tensor:
+        """The output, (time, batch, out_features), in the layer's dtype."""
+        return _as_numbers(self.outputs[steps], self._like.dtype)
 
-def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> StepwiseGraph:
-    """Run a layer over a chunk, (time, batch, in_features), from a given state.
+    def slope(self, steps: slice) -> Tensor:
+        """Return d output / d current of each step, (time, batch, out_features); for spikes, with the surrogate."""
+        if self.known is not None:
+            return self.known[steps]
+        if self.levels is not None and self.layer.neuron.kernel == "lif":
+            return self.times_slope(torch.ones_like(self.levels[steps]), steps)
+        ones = torch.ones_like(self.outputs[steps], dtype=self._like.dtype)
+        if self.layer.neuron.kernel:
+            return self._delta(ones, steps)
+        by_graph = self._by_graph(ones, steps)[0]
+        assert by_graph is not None
+        return by_graph
 
-    The neurons first run step by step without a graph; then all steps run in parallel, with a graph. Neither the given
-    state nor the layer's own changes.
+    def times_slope(self, values: Tensor, steps: slice) -> Tensor:
+        """Multiply values of some steps by `slope`, in place."""
+        if self.known is not None or self.layer.neuron.kernel != "lif":
+            return values.mul_(self.slope(steps))
+        assert self.levels is not None
+        return backends.times_slopes(values, self.levels[steps], self.threshold, self.surrogate)
 
-    Memory: O(time × batch × (groups·in_features + out_features)), for this chunk.
-    """
-    neuron, slope = layer.neuron, None
-    trains_constants = any(parameter.requires_grad for parameter in neuron.parameters())
-    with torch.no_grad():
-        currents = torch.nn.functional.linear(xs, layer.weight, layer.bias)
-        trace = _traces(xs, state.trace, layer.trace_decay)
-        steps = state.steps + torch.arange(1, len(xs) + 1, device=xs.device)[:, None, None]
+    def vjp(self, signal: Tensor, steps: slice) -> Tensor:
+        """Return dL/d currents from dL/d outputs, (time, batch, …). Add the gradients of decays and thresholds."""
+        raws, neuron = self.trained_constants, self.layer.neuron
+        if neuron.kernel is None:
+            delta, *found = self._by_graph(signal, steps, raws)
+            assert delta is not None
+            for raw, value in zip(raws, found, strict=True):
+                add(raw, value)
+            return delta
         if neuron.kernel == "lif":
-            membrane = state.neuron.membrane.clone()
-            found = backends.lif_slopes(currents, membrane, neuron.constants, surrogate, keep=trains_constants)
-            spikes, slope, membranes = (None if value is None else value.flatten(0, 1) for value in found)
-            neurons = type(state.neuron)(membrane)
+            if raws:
+                self._learn_lif_constants(lambda of: (signal * of).sum(dim=(0, 1)), steps)
+            return self.times_slope(signal.clone(memory_format=torch.contiguous_format), steps)
+        delta = self._delta(signal, steps)
+        if raws:
+            assert self.levels is not None
+            by_decay = (delta * self.levels[steps]).sum(dim=(0, 1))
+            self._add_constants([(lambda: neuron.decay, by_decay)])
+        return delta
+
+    def learn_constants(self, signal: Tensor, feedback: Tensor, steps: slice) -> None:
+        """As `vjp` of `signal @ feedback`, of which only the gradients of decays and thresholds are needed."""
+        if not self.trained_constants:
+            return
+        if self.layer.neuron.kernel == "lif":
+            rows = signal.flatten(0, 1).t()
+            self._learn_lif_constants(lambda of: (feedback * (rows @ of.flatten(0, 1))).sum(dim=0), steps)
         else:
-            before, neurons = _states(neuron, currents, state.neuron)
-        after = LayerState(neurons, trace[:, -1].view_as(state.trace), state.trace_sensitivity, steps[-1])
-    current = currents.flatten(0, 1).requires_grad_()
-    with torch.enable_grad(), using(layer, surrogate):
-        if slope is None:
-            output, _ = neuron.step(current, before)
-        else:
-            output = _LIFSpikes.apply(current, membranes, spikes, slope, neuron.decay, neuron.threshold)
-    return StepwiseGraph(layer, current, output, trace, steps, after, slope)
+            self.vjp(signal @ feedback, steps)
+
+    def _learn_lif_constants(self, summed: Callable[[Tensor], Tensor], steps: slice) -> None:
+        """Add the gradients of decays and thresholds: d output/dβ = ψ·m and d output/dθ = −ψ·u/θ.
+
+        Args: summed: function from such a factor to its sum over all steps and samples, times dL/d output.
+        """
+        assert self.levels is not None
+        neuron: Any = self.layer.neuron
+        slope = self.slope(steps)
+        found = [(lambda: neuron.threshold, -summed(slope * self.levels[steps]) / self.threshold)]
+        if self.start is not None:
+            earlier = slice(max(0, steps.start - 1), steps.stop - 1)
+            before = self.levels[earlier] - self.threshold * self.output(earlier)
+            before = before if steps.start else torch.cat([self.start[None], before])
+            found.append((lambda: neuron.decay, summed(slope * before)))
+        self._add_constants(found)
+
+    def _add_constants(self, found: Sequence[tuple[Callable[[], Tensor], Tensor]]) -> None:
+        """Add the gradients of raw constants. Args: found: functions that make constants, and dL/d constant."""
+        with torch.enable_grad():
+            total = torch.stack([(constant() * value).sum() for constant, value in found]).sum()
+        raws = self.trained_constants
+        for raw, gradient in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
+            add(raw, gradient)
+
+    def _delta(self, signal: Tensor, steps: slice) -> Tensor:
+        """`vjp` of LI and LIS neurons, without the constants; never a view."""
+        if self.layer.neuron.kernel == "li":
+            return signal.clone(memory_format=torch.contiguous_format)
+        outputs = self.outputs[steps]
+        return outputs * (signal - (outputs * signal).sum(dim=-1, keepdim=True))
+
+    def _by_graph(self, signal: Tensor, steps: slice, raws: Sequence[Parameter] = ()) -> tuple[Tensor | None, ...]:
+        """`vjp` of neurons without a kernel, through a graph of each step; then the gradients of the constants."""
+        assert self.currents is not None
+        neuron = self.layer.neuron
+        current = self.currents[steps].flatten(0, 1).requires_grad_()
+        with torch.enable_grad(), using(self.layer, self.surrogate):
+            output, _ = neuron.step(current, type(self.before)(*(value[steps].flatten(0, 1) for value in self.before)))
+        delta, *rest = gradients(output, [current, *raws], signal.flatten(0, 1))
+        assert delta is not None
+        return (delta.view_as(signal), *rest)
+
+    # ── weights and bias ────────────────────────────────────────────────────────────────────────────────────────────
+    #
+    # With the input trace x̂ ← d·x̂ + x, t₀ before the chunk, and λ(s) = δ(s) + d·λ(s + 1):
+    #     Σ_t δ(t)·x̂(t)ᵀ = Σ_s λ(s)·x(s)ᵀ + d·λ(first)·t₀ᵀ
+    # So no trace is needed at each step, and groups of neurons with different d read the same input.
+
+    @cached_property
+    def leak(self) -> Tensor | None:
+        """d, a number or (out_features,); None if each input has its own, and the traces are computed."""
+        decay = self.layer.trace_decay.detach()
+        if decay.ndim == 1:
+            return None
+        return decay if decay.ndim == 0 else decay.flatten().repeat_interleave(len(self._like) // len(decay))
+
+    @cached_property
+    def traces(self) -> Tensor:
+        """The input trace after each step, (groups, time, batch, in_features)."""
+        decay, xs = self.layer.trace_decay.detach(), self.inputs(self.whole)
+        starts = self.trace if self.trace.ndim == 3 else self.trace[None]
+        traces = xs.new_empty(len(starts), *xs.shape)
+        for number, start in enumerate(starts):
+            own = decay[number, 0] if decay.ndim == 3 else decay
+            backends.leak_scan(xs, start.clone(), own, traces[number])
+        return traces
+
+    def ones_trace(self, steps: slice) -> Tensor:
+        """Return the trace of an input that is always 1, for the bias: (time, batch, 1 or out_features)."""
+        decay = self.layer.neuron.decay.detach()
+        count = self.steps + torch.arange(steps.start + 1, steps.stop + 1, device=self.steps.device)[:, None, None]
+        return (1 - decay**count) / (1 - decay)
+
+    def learn(self, delta: Tensor, steps: slice) -> None:
+        """Add `Σ δ·x̂ᵀ` to the gradients of weights and bias, block by block, from the last step to the first.
+
+        Args: delta: dL/d currents, (time, batch, out_features), which is overwritten. steps: of this block.
+        """
+        if self.layer.bias is not None and self.layer.bias.requires_grad:
+            add_gradient(self.layer, "bias", (delta * self.ones_trace(steps)).sum(dim=(0, 1)))
+        if self.layer.weight.requires_grad:
+            self.learn_weight(delta, steps)
+
+    def learn_weight(
+        self, delta: Tensor, steps: slice, leak: Tensor | float | None = None, start: Tensor | None = None
+    ) -> None:
+        """As `learn`, for the weights. Args: leak, start: d and t₀ of another trace than the layer's."""
+        if leak is None and self.leak is None:
+            self.learn_product(delta, self.traces[0, steps])
+            return
+        leak, start = (self.leak, self.trace) if leak is None else (leak, start)
+        assert leak is not None and start is not None
+        leak_back(delta, self._after, leak)
+        self._after = delta[0].clone()
+        rows, xs = delta.flatten(0, 1), self.inputs(steps).flatten(0, 1)
+        is_turned = xs.shape[1] < rows.shape[1]  # the product takes half the time with the smaller matrix first
+        factors = (xs.t(), rows) if is_turned else (rows.t(), xs)
+        self._grad = torch.mm(*factors) if self._grad is None else self._grad.addmm_(*factors)
+        if steps.start == 0:
+            start = start if start.ndim == 3 else start[None]
+            first = (self._after * leak).unflatten(-1, (len(start), -1)).movedim(-2, 0)
+            found = self._grad.t() if is_turned else self._grad
+            add_gradient(self.layer, "weight", (first.transpose(1, 2) @ start).flatten(0, 1) + found)
+            self._grad = self._after = None
+
+    def learn_product(self, delta: Tensor, factors: Tensor) -> None:
+        """Add `Σ δ·fᵀ` to the gradient of the weights. Args: factors: f, (groups or nothing, time, batch, inputs)."""
+        factors = factors if factors.ndim == 4 else factors[None]
+        parts = delta.flatten(0, 1).unflatten(-1, (len(factors), -1)).movedim(-2, 0)
+        found = parts.transpose(1, 2) @ factors.flatten(1, 2)
+        add_gradient(self.layer, "weight", found.flatten(0, 1))
+
+
+def _as_numbers(values: Tensor, dtype: torch.dtype) -> Tensor:
+    # The same bytes; on a CPU, converting bool takes eight times as long.
+    return (values.view(torch.uint8) if values.dtype == torch.bool else values).to(dtype)
+
+
+def blocks(activities: list[Activity]) -> Iterator[slice]:
+    """Yield the steps of a chunk in blocks of `BLOCK` numbers, the last block first."""
+    batch, stop = activities[0].steps.shape[0], len(activities[0])
+    size = max(1, BLOCK // (batch * max(len(activity.layer.weight) for activity in activities)))
+    while stop:
+        yield slice(max(0, stop - size), stop)
+        stop = max(0, stop - size)
+
+
+def leak_back(values: Tensor, after: Tensor | None, decay: Tensor | float) -> None:
+    """`y(t) ← v(t) + d·y(t + 1)`, in place. Args: values: v, (time, batch, features). after: y after them; None: 0."""
+    decay = torch.as_tensor(decay, dtype=values.dtype, device=values.device)
+    for value in reversed(values.unbind(0)):
+        if after is not None:
+            value.addcmul_(after, decay)
+        after = value
+
+
+def run_lif_steps(currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Run LIF neurons over a chunk. Returns: spikes, and membranes before each step, and before the reset of each step.
+
+    Args: currents: (time, batch, neurons). membrane: updated.
+    """
+    decay, threshold = constants
+    spikes, before = torch.empty_like(currents), currents.new_empty(len(currents) + 1, *currents.shape[1:])
+    before[0] = membrane
+    synaptic = SynapticInput(currents, None, None, currents.dtype)
+    backends.scan("lif", synaptic, membrane, constants, OutputSpec(outputs=spikes))
+    # With its spikes known, a membrane that is reset leaks as any other.
+    backends.leak_scan(currents - threshold * spikes, before[0].clone(), decay, before[1:])
+    before = before[:-1]
+    return spikes, before, decay * before + currents
 
 
 def by_group(layer: Layer, values: Tensor) -> Tensor:
@@ -254,50 +580,3 @@ def add_gradient(layer: Layer, name: str, value: Tensor | None) -> None:
     parameter = getattr(layer, name)
     if parameter is not None and parameter.requires_grad:
         add(parameter, value)
-
-
-class _LIFSpikes(torch.autograd.Function):
-    """The step of `functional.lif_step`, for known spikes and slopes: autograd through the step takes much longer."""
-
-    @staticmethod
-    def forward(ctx: Any, *given: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*given)
-        spikes = given[2]
-        assert spikes is not None
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, ...]:
-        current, membrane, _, slope, decay, threshold = ctx.saved_tensors
-        at_current, at_decay, at_threshold = signal * slope, None, None
-        if membrane is not None:  # d output/dβ = ψ·m and d output/dθ = −ψ·(β·m + i)/θ
-            of_membrane = (at_current * membrane).sum(dim=0)
-            before_reset = decay * of_membrane + (at_current * current).sum(dim=0)
-            at_decay = of_membrane.sum_to_size(decay.shape)
-            at_threshold = -(before_reset / threshold).sum_to_size(threshold.shape)
-        return at_current, None, None, None, at_decay, at_threshold
-
-
-def _states(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Any, Any]:
-    """Return the states before each step, time × batch in rows, and the state at the end."""
-    if neuron.kernel in ("li", "lis"):
-        membranes = currents.new_empty(len(currents) + 1, *currents.shape[1:])
-        membranes[0] = state.membrane
-        backends.leak_scan(currents, membranes[0].clone(), neuron.constants[0], membranes[1:])
-        return type(state)(membranes[:-1].flatten(0, 1)), type(state)(membranes[-1].clone())
-    before = []
-    for current in currents:
-        before.append(state)
-        _, state = neuron.step(current, state)
-    stacked = map(torch.cat, zip(*before, strict=True))
-    return type(state)(*stacked), state
-
-
-def _traces(xs: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
-    """`functional.trace_step` at every step: (groups, time, batch, in_features)."""
-    starts = trace if trace.ndim == 3 else trace[None]
-    traces = xs.new_empty(len(starts), *xs.shape)
-    for number, start in enumerate(starts):
-        own = decay[number, 0] if decay.ndim == 3 else decay
-        backends.leak_scan(xs, start.clone(), own, traces[number])
-    return traces

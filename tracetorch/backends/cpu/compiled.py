@@ -17,7 +17,7 @@ from tracetorch.backends.cpu.cache import compiled
 
 LIF, LI, LIS, LIF_ZERO = 0, 1, 2, 3
 KINDS = {"lif": LIF, "li": LI, "lis": LIS, "lif_zero": LIF_ZERO}
-FAST_SIGMOID, ARCTAN, TRIANGLE = 0, 1, 2
+FAST_SIGMOID, ARCTAN, TRIANGLE, NO_SURROGATE = 0, 1, 2, 3
 SURROGATES = {"fast_sigmoid": FAST_SIGMOID, "arctan": ARCTAN, "triangle": TRIANGLE}
 
 COLUMNS = 256
@@ -61,10 +61,10 @@ class NeuronArrays(NamedTuple):
 class SlopeArrays(NamedTuple):
     """A `SlopeSums`, with the surrogate's numbers in the dtype of the slopes; empty without one."""
 
-    kind: int  # FAST_SIGMOID, ARCTAN or TRIANGLE
+    kind: int  # FAST_SIGMOID, ARCTAN, TRIANGLE or NO_SURROGATE
     width: float
     height: float
-    stretch: np.ndarray  # (time,)
+    stretch: np.ndarray  # (time,), or empty
     sums: np.ndarray  # (stretches, batch, quantities, neurons)
 
 
@@ -131,32 +131,14 @@ def scan_currents(first, last, currents, neurons, out, readout):
 
 
 @compiled(error_model="numpy")
-def lif_slopes(first, last, currents, neurons, surrogate, width, height, spikes, slopes, membranes):
-    """Run LIF neurons, and write the slopes of their spikes; see `dispatch.lif_slopes`.
-
-    Args:
-        currents, spikes, slopes: (time, batch, neurons).
-        membranes: (time, batch, neurons), before each step; empty if they are not kept.
-    """
-    _, membrane, decay, threshold = neurons
-    count = membrane.shape[1]
-    slope, output = np.empty(count, currents.dtype), np.empty(count, currents.dtype)
-    raised = np.empty(count, currents.dtype)
+def times_slopes(first, last, raised, threshold, surrogate, width, height, values):
+    """Multiply by the slopes of spikes; see `dispatch.times_slopes`. Args: raised, values: (time, batch, neurons)."""
+    slope = np.empty(threshold.shape[0], values.dtype)
     for sample in range(first, last):
-        for step in range(currents.shape[0]):
-            if membranes.shape[0]:
-                for neuron in range(count):
-                    membranes[step, sample, neuron] = membrane[sample, neuron]
-            for neuron in range(count):
-                raised[neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, sample, neuron]
-                fires = raised[neuron] > threshold[neuron]
-                output[neuron] = fires
-                membrane[sample, neuron] = raised[neuron] - threshold[neuron] if fires else raised[neuron]
-            _slopes(surrogate, width, height, raised, threshold, slope)
-            for neuron in range(count):
-                spikes[step, sample, neuron] = output[neuron]
-            for neuron in range(count):
-                slopes[step, sample, neuron] = slope[neuron] / threshold[neuron]
+        for step in range(raised.shape[0]):
+            _slopes(surrogate, width, height, raised[step, sample], threshold, slope)
+            for neuron in range(threshold.shape[0]):
+                values[step, sample, neuron] *= slope[neuron] / threshold[neuron]
 
 
 @compiled
@@ -233,6 +215,9 @@ def run_through(neurons, currents, row, sample, out, readout):
     above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
     through = OutputArrays(outputs, out.total, out.first, out.traces, out.slopes)
     fired = run(neurons, currents, row, sample, sample + 1, through, 0)
+    for step in range(out.outputs.shape[0]):
+        for neuron in range(weights.shape[1]):
+            out.outputs[step, sample, neuron] = outputs[step, 0, neuron]
     _weigh(outputs, weights, bias, above)
     run(readout.neurons, above, 0, sample, sample + 1, readout.out, sample)
     return fired
@@ -288,7 +273,7 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                 if kind == LIS:
                     _softmax(output)
             if quantities:  # as `SlopeSums`; few loops, because each takes long to compile
-                into = uint64(slope_stretch[step])
+                into = uint64(slope_stretch[step] if slope_stretch.shape[0] else step)
                 if kind == LIF:
                     _slopes(surrogate, width, height, raised, threshold, slope)
                     if quantities > 1:
@@ -298,8 +283,12 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
                             made[3, neuron] = slope[neuron] * made[4, neuron]
                 for which in range(quantities):
                     made_row = uint64(which if kind == LIF else 4)
-                    for neuron in range(count):
-                        slope_sums[into, sample, which, neuron] += made[made_row, neuron]
+                    if slope_stretch.shape[0] == 0:
+                        for neuron in range(count):
+                            slope_sums[into, sample, which, neuron] = made[made_row, neuron]
+                    else:
+                        for neuron in range(count):
+                            slope_sums[into, sample, which, neuron] += made[made_row, neuron]
             # As `OutputSpec.take`.
             if outputs.shape[0]:
                 for neuron in range(count):
@@ -324,9 +313,12 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
 
 @compiled(inline="always")
 def _slopes(kind, width, height, raised, threshold, slope):
-    """The derivative of each spike with respect to (u − θ)/θ. Args: raised: u, before the reset."""
+    """The derivative of each spike with respect to (u − θ)/θ, or u itself. Args: raised: u, before the reset."""
     one = height / height
-    if kind == TRIANGLE:
+    if kind == NO_SURROGATE:
+        for neuron in range(slope.shape[0]):
+            slope[neuron] = raised[neuron]
+    elif kind == TRIANGLE:
         for neuron in range(slope.shape[0]):
             distance = width * abs(raised[neuron] / threshold[neuron] - one)
             slope[neuron] = height * (one - distance if distance < one else one - one)

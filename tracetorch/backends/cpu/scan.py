@@ -90,7 +90,8 @@ def slopes_of(slopes: SlopeSums | None, dtype: torch.dtype) -> SlopeArrays:
     if slopes is None:
         return no_slopes(dtype)
     kind, width, height = surrogate_of(slopes.surrogate, slopes.sums)
-    return SlopeArrays(kind, width, height, slopes.stretch.numpy(), slopes.sums.numpy())
+    stretch = _NO_STRETCH if slopes.stretch is None else slopes.stretch.numpy()
+    return SlopeArrays(kind, width, height, stretch, slopes.sums.numpy())
 
 
 @cache
@@ -171,21 +172,18 @@ def scan_neurons(
     out.fired = fired if neuron in reference.SPIKING else None
 
 
-def lif_slopes(
-    currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...], surrogate: Any, *, keep: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """See `dispatch.lif_slopes`."""
-    spikes, slopes = torch.empty_like(currents), torch.empty_like(currents)
-    membranes = torch.empty_like(currents) if keep else currents.new_empty(0, 0, 0)
-    arguments = neurons_of("lif", membrane, constants), *surrogate_of(surrogate, membrane), spikes, slopes, membranes
-    parallel_for(compiled.lif_slopes, currents.shape[1], currents.numel(), currents, *arguments)
-    return spikes, slopes, membranes if keep else None
+def times_slopes(values: Tensor, raised: Tensor, threshold: Tensor, surrogate: Any) -> None:
+    """See `dispatch.times_slopes`."""
+    arguments = raised, per_neuron(threshold, raised.shape[2]), *surrogate_of(surrogate, raised), values
+    parallel_for(compiled.times_slopes, raised.shape[1], raised.numel(), *arguments)
 
 
 def surrogate_of(surrogate: Any, like: Tensor) -> tuple[int, Any, Any]:
-    """Kind, width and height of a compiled derivative. Args: like: of the dtype of the slopes."""
-    name, width, height = surrogate.compiled
+    """Kind, width and height of a compiled derivative, or of none. Args: like: of the dtype of the slopes."""
     number = like.numpy().dtype.type
+    if surrogate is None:
+        return compiled.NO_SURROGATE, number(1), number(1)
+    name, width, height = surrogate.compiled
     return compiled.SURROGATES[name], number(width), number(height)
 
 
