@@ -70,8 +70,8 @@ class TestBatches:
             steady = task_of(inputs[:, 0], labels, encoding=encoding, normalize="range", steps=7, noise=0.5, max_rate=2)
             xs = steady.train_batch(0).xs.dense()
             assert xs.sum() > 0 and (encoding == "poisson" or bool((xs.sum(dim=0) <= 1).all()))
-        given = {"encoding": "current", "steps": 3, "test": 0.25}
-        once, twice = (task_of(inputs[:, 0], labels, max_rate=rate, **given).train_batch(0).xs.dense() for rate in (1, 2))
+        made = [task_of(inputs[:, 0], labels, encoding="current", steps=3, max_rate=rate) for rate in (1, 2)]
+        once, twice = (task.train_batch(0).xs.dense() for task in made)
         assert torch.equal(twice, 2 * once) and bool(once.any())
 
     def test_frames_last_several_steps(self):
