@@ -24,6 +24,8 @@ _CLIPPING = {"clip_norm": None, "clip_value": None}
 ADDED = {
     "tracetorch.nn.LIF": {"reset": "subtract"},
     "tracetorch.rules.CoarseBPTT": {"decay": None},
+    "tracetorch.rules.DECOLLE": {"membrane_penalty": 0.0, "silence_penalty": 0.0, "min_rate": 0.1},
+    "tracetorch.rules.STLLR": {"feedback": "symmetric", "seed": 0},
     "tracetorch.tasks.Gym": {"observed": None},
     "tracetorch.experiments.supervised.main": {"update_every": "moment", **_CLIPPING},
     "tracetorch.experiments.reinforcement.main": _CLIPPING,

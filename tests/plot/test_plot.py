@@ -73,6 +73,13 @@ TRIED = [
 ]
 MANY_RETURNS = [{"update": at, "split": "train", "return": at % 3, "episodes": 40 * at} for at in range(1, 31)]
 LONG_LIFE = [{**LIFE[at % 2], "update": 100 * at + 100} for at in range(1500)]
+
+
+def one_layer() -> tt.nn.LI:
+    torch.manual_seed(0)
+    return tt.nn.LI(4, 2, decay=0.99, trace_decay=0.5)
+
+
 MORE = {
     "raster and readout": lambda: plot.raster(
         {"input": SPIKES},
@@ -96,7 +103,7 @@ MORE = {
     "long returns": lambda: plot.returns(MANY_RETURNS),
     "life without memory": lambda: plot.lifetime([{**row, "memory_bytes": None} for row in LIFE]),
     "long policy": lambda: plot.policy(LONG_LIFE),
-    "one layer": lambda: plot.distributions(tt.nn.LI(4, 2, decay=0.99, trace_decay=0.5)),
+    "one layer": lambda: plot.distributions(one_layer()),
     "many classes": lambda: plot.confusion(ROWS % 25, ROWS // 3, [f"class {at}" for at in range(25)]),
     "bins": lambda: plot.psychometric(MANY, MANY > 0.3),
     "accuracy over a decade": lambda: plot.accuracy_curve(ROWS + 1, ROWS > 20, ideal=ROWS / 60, chance=0.1, xlabel="n"),

@@ -57,8 +57,11 @@ class Step(NamedTuple):
 
 
 @torch.no_grad()
-def activity(net, xs, signal, through=lambda at, slope: slope):
-    """The steps of each layer; the signal goes down through each step alone, multiplied by `through`."""
+def activity(net, xs, signal, through=lambda at, slope: slope, direct=()):
+    """The steps of each layer; the signal goes down through each step alone, multiplied by `through`.
+
+    Args: direct: matrices that send the last layer's δ to each layer below, in place of that.
+    """
     membranes = [torch.zeros(xs.shape[1], layer.out_features, dtype=xs.dtype) for layer in net]
     found = [[] for _ in net]
     for x, down in zip(xs, signal, strict=True):
@@ -80,6 +83,8 @@ def activity(net, xs, signal, through=lambda at, slope: slope):
                 delta = output * (arrived - (output * arrived).sum(dim=-1, keepdim=True))
             found[at].append(Step(inputs[at], slopes[at], delta, arrived))
             signals.append((delta if at == len(net) - 1 else arrived * through(at, slopes[at])) @ net[at].weight)
+            if direct and at:
+                signals[-1] = found[-1][-1].delta @ direct[at - 1]
     return found
 
 
@@ -102,9 +107,10 @@ def by_trace(layer, steps):
     return weight, bias
 
 
-def s_tllr(net, xs, signal, *, pre_decay=None, post_decay=0.5, pre_scale=1.0, post_scale=-0.2, delay=1):
-    found = []
-    for layer, steps in zip(net, activity(net, xs, signal), strict=True):
+def s_tllr(net, xs, signal, *, pre_decay=None, post_decay=0.5, pre_scale=1.0, post_scale=-0.2, seed=None, delay=1, **_):
+    found, draws = [], torch.Generator().manual_seed(seed or 0)
+    direct = [torch.randn(OUT, layer.out_features, generator=draws).double() / OUT**0.5 for layer in list(net)[:-1]]
+    for layer, steps in zip(net, activity(net, xs, signal, direct=direct if seed else ()), strict=True):
         if not layer.neuron.spiking:
             found.append(by_trace(layer, steps))
             continue
@@ -181,10 +187,11 @@ def d_rtrl(net, xs, signal):
     return found
 
 
+RANDOM = {"feedback": "random", "seed": 4}
 RULES = {
     "s_tllr": (STLLR, s_tllr, {}, {"delay": 0}),
     "s_tllr-own": (STLLR, s_tllr, {"pre_decay": 1.0, "post_decay": 0.9, "post_scale": 1.0}, {"pre_decay": 0.99}),
-    "s_tllr-scales": (STLLR, s_tllr, {"pre_scale": 0.5, "post_scale": 2.0}, {"post_scale": 1.9}),
+    "s_tllr-random": (STLLR, s_tllr, {"pre_scale": 0.5, "post_scale": 2.0} | RANDOM, {"post_scale": 1.9}),
     "otpe": (OTPE, otpe, {}, {"above": 0}),
     "otpe-factorized": (OTPE, otpe, {"factorized": True}, {"above": 0}),
     "es_d_rtrl": (ESDRTRL, es_d_rtrl, {"decay": 0.8}, {"corrected": False}),
@@ -192,7 +199,7 @@ RULES = {
     "d_rtrl": (OTTT, d_rtrl, {}, None),
 }
 """Rule, definition, options of both, and what makes the definition another one."""
-PARTS = {rule: partial(RULES[rule][0], **RULES[rule][2]) for rule in RULES if rule not in ("d_rtrl", "s_tllr-scales")}
+PARTS = {rule: partial(RULES[rule][0], **RULES[rule][2]) for rule in RULES if rule not in ("d_rtrl", "s_tllr-random")}
 
 
 def distances(found, wanted):
@@ -223,7 +230,7 @@ def test_a_rule_follows_its_definition_step_by_step(rule, net, chunk):
 
 
 @pytest.mark.parametrize("window", [5, pytest.param(60, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("rule", PARTS)
+@pytest.mark.parametrize("rule", [*PARTS, "s_tllr-random"])
 def test_a_window_gives_each_of_its_steps_its_part_of_the_signal(rule, window):
     make, definition, options, _ = RULES[rule]
     net, xs, signal = network(hidden=2), example().xs, torch.zeros(STEPS, BATCH, OUT).double()
@@ -404,6 +411,7 @@ def own():
         (partial(STLLR, pre_decay=1.5), "pre_decay must be from 0 to 1, got 1.5"),
         (partial(STLLR, post_decay=-0.1), "post_decay must be from 0 to 1, got -0.1"),
         (partial(STLLR, post_scale=math.nan), "post_scale must be finite, got nan"),
+        (partial(STLLR, feedback="direct"), "feedback must be symmetric or random, got 'direct'"),
         (partial(ESDRTRL, decay="a"), "decay must be a number, got 'a'"),
         (partial(ESDRTRL, decay=1.0), "decay must be above 0 and below 1, got 1"),
         (lambda net: ESDRTRL(own(), through_reset=True), "through_reset=True needs .* neurons, got Own"),

@@ -302,6 +302,19 @@ def test_a_hook_leaves_no_graph_and_changes_no_gradient(reset):
 # ── memory, resets, files ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_frozen_layers_leave_the_gradients_of_others_as_they_are():
+    for name in ("LIF-LIF-LIS", "plain"):
+        full = learned(CoarseBPTT(made(name), stretches=4), STEPS)
+        last = len(made(name)) - 1
+        for frozen in ((0,), (last,), (0, 1), (last - 1,)):
+            net = made(name)
+            for number in frozen:
+                net[number].requires_grad_(False)
+            found = learned(CoarseBPTT(net, stretches=4), STEPS)
+            kept = {key: value for key, value in full.items() if int(key.split(".")[1]) not in frozen}
+            assert found.keys() == kept.keys() and all(torch.equal(found[key], value) for key, value in kept.items())
+
+
 def test_memory_does_not_grow_with_time():
     """Uniform: the same number of stretches after 2⁶ and after 2¹⁶ steps; log: one octave more for twice the time."""
     net, sizes = Sequential(LIF(4, 3), LIS(3, 2)), {}
@@ -333,6 +346,23 @@ def test_a_masked_reset_forgets_the_stretches_of_its_samples():
         assert_close(gradients(rule.net), wanted)
         rule.net.zero_grad()
         rule.forward(spikes(), reduce="mean")  # the stretch that the reset cut is merged
+        rule.backward(normal(BATCH, OUT))
+        assert all(value.isfinite().all() for value in gradients(rule.net).values())
+
+
+def test_empty_stretches_are_dropped_if_samples_are_reset_in_turn():
+    for spacing, most in (("uniform", 4), ("log", 1), ("log", 3), ("log", 16)):
+        rule, since = CoarseBPTT(made("plain"), stretches=most, spacing=spacing), torch.zeros(BATCH, IN).double()
+        for number in range(30):
+            xs = spikes(5, seed=number)
+            rule.forward(xs, reduce="mean", window=1 + number % 5)
+            mask = torch.arange(BATCH) == number % (BATCH + 1)  # sometimes none
+            rule.reset(mask)
+            since = (since + xs.sum(dim=0)) * ~mask[:, None]
+            torch.testing.assert_close(rule._sums[0].by_name["input"].sum(dim=0), since)
+            assert rule._starts[0] == 0 and len(rule._starts) == len(rule._counts)
+        assert rule._stop < 40 and len(rule._starts) <= (most + 1 if spacing == "uniform" else 6 * most)
+        rule.forward(spikes(3), reduce="mean")
         rule.backward(normal(BATCH, OUT))
         assert all(value.isfinite().all() for value in gradients(rule.net).values())
 

@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import one_hot, smooth_l1_loss
 
 from tests.common import BATCH, IN, OUT, gradients, normal, spikes
-from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.rules import BPTT, DECOLLE
+from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.rules import DECOLLE
 from tracetorch.rules.surrogate import Triangle
 
 STEPS = 150  # over two chunks
@@ -24,41 +24,67 @@ def network(sign=1.0):
     return net
 
 
-def learned(net, signal, **label):
-    rule = DECOLLE(net, surrogate=TRIANGLE, seed=3)
+PENALTIES = {"membrane_penalty": 0.8, "silence_penalty": 0.3, "min_rate": 0.35}
+
+
+def smooth_network():
+    torch.manual_seed(0)
+    return Sequential(LI(IN, 8), LIS(8, OUT)).double()
+
+
+def learned(net, signal, options=None, **label):
+    rule = DECOLLE(net, surrogate=TRIANGLE, seed=3, **options or {})
     rule.forward(spikes(STEPS), **({} if signal.ndim == 3 else {"reduce": "mean", "window": 70}))
     rule.backward_label(signal, **label)
     return rule
 
 
+def run(layer, xs):
+    """Spikes with a surrogate, and (m − θ)/θ of each step, by autograd through time but not through the reset."""
+    threshold, membrane, outputs, excess = layer.neuron.threshold.detach(), 0.0, [], []
+    for current in torch.nn.functional.linear(xs, layer.weight, layer.bias):
+        membrane = layer.neuron.decay.detach() * membrane + current
+        excess.append((membrane - threshold) / threshold)
+        outputs.append(TRIANGLE(membrane, threshold))
+        membrane = membrane - threshold * outputs[-1].detach()
+    return torch.stack(outputs), torch.stack(excess)
+
+
 def check_local_losses(rule, counted, target):
-    """Each hidden layer's gradient against BPTT of a network of this layer alone, and torch's loss."""
+    """Each hidden layer's gradient against autograd of torch's loss, and of the penalties."""
     values = spikes(STEPS)
     for number, readout in enumerate(rule.local_readouts()):
-        alone = Sequential(network()[number])
-        bptt = BPTT(alone, surrogate=TRIANGLE)
-        values, inputs = bptt.forward(values), values
-        leaf = values.clone().requires_grad_()
+        layer = network()[number]
+        inputs, (values, excess) = values.detach(), run(layer, values.detach())
         wanted = one_hot(target.expand(STEPS, BATCH)[counted], OUT).double()
-        loss = smooth_l1_loss((leaf @ readout.t())[counted], wanted)
-        bptt.backward(torch.autograd.grad(loss, leaf)[0])
-        assert inputs.any() and 0.01 < float(values.mean()) < 0.9
+        rates = torch.stack(
+            [step[mask].sum() / max(1, mask.sum() * step.shape[1]) for step, mask in zip(values, counted, strict=True)]
+        )
+        shares = counted.sum(dim=1).double() / counted.sum()
+        loss = smooth_l1_loss((values @ readout.t())[counted], wanted)
+        loss = loss + rule.membrane_penalty * excess[counted].relu().mean()
+        loss = loss + rule.silence_penalty * (shares * (rule.min_rate - rates).relu()).sum()
+        loss.backward()
+        assert inputs.any() and 0.01 < float(values.detach().mean()) < 0.9
+        if rule.silence_penalty:
+            assert 0 < int((rates < rule.min_rate)[counted.any(dim=1)].sum()) < int(counted.any(dim=1).sum())
         for name in ("weight", "bias") if number == 0 else ("weight",):
-            one, other = getattr(rule.net[number], name).grad, getattr(alone[0], name).grad
+            one, other = getattr(rule.net[number], name).grad, getattr(layer, name).grad
             assert float(other.abs().max()) > 1e-6
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_each_hidden_layer_learns_by_bptt_from_its_local_loss():
+@pytest.mark.parametrize("options", [{}, PENALTIES], ids=["", "penalties"])
+def test_each_hidden_layer_learns_by_bptt_from_its_local_loss(options):
     counted = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     counted[-70:] = True
-    check_local_losses(learned(network(), normal(BATCH, OUT), target=TARGET), counted, TARGET)
+    check_local_losses(learned(network(), normal(BATCH, OUT), options, target=TARGET), counted, TARGET)
 
 
 def test_targets_at_steps_count_where_they_are_given():
     counted = normal(STEPS, BATCH) > 0.5
     target = torch.where(counted, torch.arange(STEPS)[:, None] % OUT, -1)
-    rule = learned(network(), normal(STEPS, BATCH, OUT), target=target, counted=counted)
+    rule = learned(network(), normal(STEPS, BATCH, OUT), PENALTIES, target=target, counted=counted)
     check_local_losses(rule, counted, target)
 
 
@@ -69,6 +95,11 @@ def test_no_error_comes_from_above_and_the_readout_learns_from_the_signal_alone(
         is_hidden = not name.startswith("layers.2")
         assert torch.equal(value, found[1][name]) is is_hidden
         torch.testing.assert_close(other[name], value if is_hidden else 2 * value)
+    smooth = [
+        gradients(learned(smooth_network(), normal(BATCH, OUT), options, target=TARGET).net)
+        for options in ({}, PENALTIES)
+    ]
+    torch.testing.assert_close(*smooth, rtol=0, atol=0)  # the penalties are for layers that spike
     assert not torch.equal(DECOLLE(network(), seed=1).local_readouts()[0], DECOLLE(network()).local_readouts()[0])
 
 

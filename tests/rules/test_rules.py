@@ -109,6 +109,8 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
         (partial(CoarseBPTT, stretches=0), "stretches must be at least 1, got 0"),
         (partial(CoarseBPTT, spacing="octaves"), 'spacing must be "uniform" or "log", got \'octaves\''),
         (partial(EProp, surrogate=Triangle(through_reset=True)), "through_reset=True is for BPTT"),
+        (partial(DECOLLE, membrane_penalty=-1.0), "membrane_penalty must be at least 0 and finite, got -1"),
+        (partial(DECOLLE, min_rate=2.0), "min_rate must be from 0 to 1, got 2"),
         (partial(EProp, feedback="adaptive"), "feedback must be symmetric or random, got 'adaptive'"),
         (lambda net: EProp(Sequential(LIF(4, 4), LI(4, 4, decay=[0.5, 0.9]))), "needs a single one, got 2"),
         (partial(CoarseBPTT, decay=-0.1), "decay must be at least 0 and below 1, got -0.1"),

@@ -70,6 +70,9 @@ class TestBatches:
             steady = task_of(inputs[:, 0], labels, encoding=encoding, normalize="range", steps=7, noise=0.5, max_rate=2)
             xs = steady.train_batch(0).xs.dense()
             assert xs.sum() > 0 and (encoding == "poisson" or bool((xs.sum(dim=0) <= 1).all()))
+        made = [task_of(inputs[:, 0], labels, encoding="current", steps=3, max_rate=rate) for rate in (1, 2)]
+        once, twice = (task.train_batch(0).xs.dense() for task in made)
+        assert torch.equal(twice, 2 * once) and bool(once.any())
 
     def test_frames_last_several_steps(self):
         inputs, labels = series()
@@ -300,11 +303,12 @@ class TestDataset:
         ({"target": np.full(20, np.inf)}, "wanted: finite numbers"),
         ({"target": np.arange(20)}, "occurs in the test samples, and in none of the"),
         ({"test": 0.0}, "no sample is left to test on"),
+        ({"normalize": "rnage"}, "normalize must be one of auto, none, standard, range, got 'rnage'"),
         ({"population": 3, "encoding": "delta"}, "does not go with task.encoding=delta"),
     ],
 )
 def test_data_that_do_not_fit_get_one_sentence(change, sentence):
     inputs, labels = series()
-    with pytest.raises(ValueError, match=r"data|task") as raised:
+    with pytest.raises(ValueError, match=r"data|task|normalize") as raised:
         task_of(inputs, change.pop("target", labels), **change)
     assert sentence in str(raised.value) and "\n" not in str(raised.value)

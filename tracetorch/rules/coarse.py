@@ -140,9 +140,9 @@ class CoarseBPTT(Rule):
         ones. Changes of the parameters since a step are ignored. With `decay`, the gradient of rewards is that of
         −Σ reward·Σ λ^(later actions)·log p(action), REINFORCE with discounted eligibility.
     Memory: next to the network's state, (K + 1) × batch × (inputs + neurons), independent of time; "log": at most
-        K·(2 + log₂(steps/K)) in place of K + 1, with all steps since the last reset without a mask. LIF neurons with
-        trained thresholds take three numbers in place of one, with trained decays five; other spiking neurons four,
-        and two for each trained decay or threshold. `decay` adds one for each output.
+        K·(2 + log₂(steps/K)) in place of K + 1, with all steps since the earliest of the samples' last resets. LIF
+        neurons with trained thresholds take three numbers in place of one, with trained decays five; other spiking
+        neurons four, and two for each trained decay or threshold. `decay` adds one for each output.
     Time: forward through every step, backward through stretches. On a CPU, the trace rule's compiled pass adds up the
         sums if all neurons are LIF (reset by subtraction), LI or LIS and no layer has hooks; a training step with 16
         stretches for 112 steps then takes 1.8 times that of the trace rule (docs/rules.md).
@@ -194,8 +194,7 @@ class CoarseBPTT(Rule):
             return
         for value in (self._counts, *(value for sums in self._sums for value in sums.by_name.values())):
             value[:, mask] = 0
-        if self.spacing == "uniform":
-            self._drop_empty()
+        self._drop_empty()
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` the stretches are forgotten."""
@@ -288,20 +287,24 @@ class CoarseBPTT(Rule):
         self._backward(of_stretches if bonus is None else of_stretches + self._mean_signal(bonus), at)
 
     def _backward(self, of_stretches: Tensor, at: At) -> None:
-        """Go back through all layers. Args: of_stretches: mean signal, (stretches, batch, *features)."""
+        """Go back to the lowest trained layer. Args: of_stretches: mean signal, (stretches, batch, *features)."""
         assert self._counts is not None
         layers = self.net.chain
+        trained = (
+            number for number, layer in enumerate(layers) if any(raw.requires_grad for raw in layer.parameters())
+        )
+        lowest = next(trained, len(layers))
         if at == "logits" and type(layers[-1].neuron).steady_logits is Neuron.steady_logits:
             raise ValueError(f"{type(layers[-1].neuron).__name__} has no logits: give it a signal at its output")
-        for layer, sums in zip(reversed(layers), reversed(self._sums), strict=True):
+        for number in reversed(range(lowest, len(layers))):
             below = learn_layer(
-                layer,
-                sums,
+                layers[number],
+                self._sums[number],
                 self._counts,
                 of_stretches,
                 surrogate=self.surrogate,
                 at=at,
-                return_input_grad=layer is not layers[0],
+                return_input_grad=number > lowest,
             )
             if below is None:
                 return
@@ -353,13 +356,15 @@ class CoarseBPTT(Rule):
         self._sums = [Sums() for _ in self.net]
 
     def _drop_empty(self) -> None:
-        """Drop the oldest uniform stretches if all samples were reset since, so that the others can stay short."""
+        """Drop the oldest stretches if all samples were reset since, so that uniform ones can stay short."""
         assert self._counts is not None
         used = self._counts.any(dim=1).nonzero()
         if not len(used):
             self._forget()
             return
-        shift = self._starts[int(used[0])] // self._unit * self._unit
+        # Only at the cut's own starts: what remains is then the cut of fewer steps, and merges as before.
+        starts = [0, *accumulate(cut(self._stop, self.stretches, self.spacing, self._unit)[:-1])]
+        shift = starts[bisect_right(starts, self._starts[int(used[0])]) - 1]
         dropped = bisect_left(self._starts, shift)
         self._starts, self._stop = [start - shift for start in self._starts[dropped:]], self._stop - shift
         self._counts = self._counts[dropped:]
