@@ -192,17 +192,40 @@ def leak_scan(xs: Tensor, values: Tensor, decay: Tensor, out: Tensor) -> None:
     scan("li", SynapticInput(xs, None, None, xs.dtype), values, (decay,), OutputSpec(outputs=out))
 
 
-def times_slopes(values: Tensor, raised: Tensor, threshold: Tensor, surrogate: Any) -> Tensor:
-    """Multiply values, in place, by the slope of each spike with respect to its current: surrogate'((u − θ)/θ)/θ.
+def times_slopes(
+    values: Tensor,
+    raised: Tensor,
+    threshold: Tensor,
+    surrogate: Any,
+    leak: Tensor | None = None,
+    after: Tensor | None = None,
+) -> Tensor:
+    """Multiply values, in place, by the slope of each spike with respect to its current, and leak them back in time.
 
-    Args: values: (time, batch, neurons). raised: u, the membranes of LIF neurons before their reset. threshold: θ.
-        surrogate: a `Surrogate`.
+        y(t) = ψ(t)·v(t) + d·y(t + 1),    ψ = surrogate'((u − θ)/θ)/θ
+
+    Args: values: v, (time, batch, neurons). raised: u, the membranes of LIF neurons before their reset. threshold: θ.
+        surrogate: a `Surrogate`. leak: d, a number or (neurons,); None: 0. after: y after the last step; None: 0.
     """
     backend = _backend(raised)
     if backend is _numba() and surrogate.compiled is not None:
-        backend.times_slopes(values, raised, threshold, surrogate)
+        after = torch.zeros_like(raised[0]) if after is None else after
+        backend.times_slopes(
+            values, raised, threshold, surrogate, torch.zeros_like(threshold) if leak is None else leak, after
+        )
         return values
-    return values.mul_(surrogate.derivative((raised - threshold) / threshold) / threshold)
+    values.mul_(surrogate.derivative((raised - threshold) / threshold) / threshold)
+    return values if leak is None else leak_back(values, after, leak)
+
+
+def leak_back(values: Tensor, after: Tensor | None, leak: Tensor | float) -> Tensor:
+    """`y(t) ← v(t) + d·y(t + 1)`, in place. Args: values: v, (time, batch, features). Others: as `times_slopes`."""
+    leak = torch.as_tensor(leak, dtype=values.dtype, device=values.device)
+    for value in reversed(values.unbind(0)):
+        if after is not None:
+            value.addcmul_(after, leak)
+        after = value
+    return values
 
 
 def spikes(lazy: LazySpikes) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.modes import whole
 from tracetorch.nn import Layer, Sequential
@@ -16,7 +17,6 @@ from tracetorch.rules.stepwise import (
     add_gradient,
     blocks,
     by_group,
-    leak_back,
     part_of,
 )
 from tracetorch.rules.surrogate import Surrogate
@@ -58,7 +58,7 @@ class Eligibility:
             new = (slope * last.ones_trace(every)).sum(dim=0)
             self.bias = new if self.bias is None else kappa**steps * self.bias + new
         if last.leak is not None:
-            leak_back(slope, None, last.leak)
+            backends.leak_back(slope, None, last.leak)
         inputs = last.inputs(every) if last.leak is not None else last.traces[0]
         factors = slope.permute(1, 2, 0), inputs.transpose(0, 1)  # (batch, …, time) and (batch, time, …)
         if self.weight is None:
@@ -230,13 +230,13 @@ class EProp(TwoPassRule):
             for steps in blocks(activities):
                 delta = top.vjp(own[steps], steps)
                 future = delta.clone()
-                leak_back(future, reach, kappa)
+                backends.leak_back(future, reach, kappa)
                 reach = future[0]
-                top.learn(delta.clone(), steps)
                 for activity, matrix in zip(hidden, feedback, strict=True):
                     activity.learn_constants(delta, matrix, steps)
                     if activity.learns:
-                        activity.learn(activity.times_slope(future @ matrix, steps), steps)
+                        activity.learn_from(future @ matrix, steps)
+                top.learn(delta, steps)
             assert reach is not None
             for eligibility, matrix in zip(self._eligibilities, feedback, strict=True):
                 eligibility.learn(kappa * reach @ matrix)

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch import backends
 from tracetorch.nn import Sequential
 from tracetorch.rules.carried import CarriedRule
 from tracetorch.rules.eprop import Eligibility
-from tracetorch.rules.stepwise import Activity, add_gradient, leak_back
+from tracetorch.rules.stepwise import Activity, add_gradient
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -108,11 +109,11 @@ class OTPE(CarriedRule):
             add_gradient(activity.layer, "bias", passed.sum(dim=(0, 1)))
             return passed
         future, leak = signal.clone(memory_format=torch.contiguous_format), self._leak(at)
-        leak_back(future, self._reach.get(at), leak)
+        backends.leak_back(future, self._reach.get(at), leak)
         self._reach[at] = future[0].clone()
         if steps.start == 0:
             self._eligibilities[at].learn(leak * self._reach.pop(at))
-        activity.learn(activity.times_slope(future, steps), steps)
+        activity.learn_from(future, steps)
         return passed
 
     def _leave(self, at: int, activity: Activity, *, is_last: bool) -> None:

@@ -256,6 +256,7 @@ class Activity:
         self.layer, self.xs, self.trace, self.steps = layer, xs, trace, steps
         self._like = layer.weight.detach()
         self._grad: Tensor | None = None
+        self._of_constants: list[Tensor] = []
         self._after: Tensor | None = None
 
     @classmethod
@@ -405,7 +406,7 @@ class Activity:
         if raws:
             assert self.levels is not None
             by_decay = (delta * self.levels[steps]).sum(dim=(0, 1))
-            self._add_constants([(lambda: neuron.decay, by_decay)])
+            self._add_constants([(lambda: neuron.decay, by_decay)], steps)
         return delta
 
     def learn_constants(self, signal: Tensor, feedback: Tensor, steps: slice) -> None:
@@ -432,12 +433,21 @@ class Activity:
             before = self.levels[earlier] - self.threshold * self.output(earlier)
             before = before if steps.start else torch.cat([self.start[None], before])
             found.append((lambda: neuron.decay, summed(slope * before)))
-        self._add_constants(found)
+        self._add_constants(found, steps)
 
-    def _add_constants(self, found: Sequence[tuple[Callable[[], Tensor], Tensor]]) -> None:
-        """Add the gradients of raw constants. Args: found: functions that make constants, and dL/d constant."""
+    def _add_constants(self, found: Sequence[tuple[Callable[[], Tensor], Tensor]], steps: slice) -> None:
+        """Add the gradients of raw constants, once all blocks are summed.
+
+        Args: found: functions that make constants, and dL/d constant of a block. steps: of the block.
+        """
+        earlier = self._of_constants or [torch.zeros_like(value) for _, value in found]
+        self._of_constants = [total + value for total, (_, value) in zip(earlier, found, strict=True)]
+        if steps.start:
+            return
+        sums, self._of_constants = self._of_constants, []
         with torch.enable_grad():
-            total = torch.stack([(constant() * value).sum() for constant, value in found]).sum()
+            products = [(constant() * value).sum() for (constant, _), value in zip(found, sums, strict=True)]
+            total = torch.stack(products).sum()
         raws = self.trained_constants
         for raw, gradient in zip(raws, gradients(total, raws, torch.ones_like(total)), strict=True):
             add(raw, gradient)
@@ -501,6 +511,16 @@ class Activity:
         if self.layer.weight.requires_grad:
             self.learn_weight(delta, steps)
 
+    def learn_from(self, signal: Tensor, steps: slice) -> None:
+        """As `learn`, from dL/d outputs, which are overwritten."""
+        has_bias = self.layer.bias is not None and self.layer.bias.requires_grad
+        if has_bias or self.known is not None or self.layer.neuron.kernel != "lif" or self.leak is None:
+            self.learn(self.times_slope(signal, steps), steps)
+            return
+        assert self.levels is not None  # one pass over the numbers in place of two
+        backends.times_slopes(signal, self.levels[steps], self.threshold, self.surrogate, self.leak, self._after)
+        self._learn_leaked(signal, steps, self.leak, self.trace)
+
     def learn_weight(
         self, delta: Tensor, steps: slice, leak: Tensor | float | None = None, start: Tensor | None = None
     ) -> None:
@@ -510,7 +530,10 @@ class Activity:
             return
         leak, start = (self.leak, self.trace) if leak is None else (leak, start)
         assert leak is not None and start is not None
-        leak_back(delta, self._after, leak)
+        self._learn_leaked(backends.leak_back(delta, self._after, leak), steps, leak, start)
+
+    def _learn_leaked(self, delta: Tensor, steps: slice, leak: Tensor | float, start: Tensor) -> None:
+        """As `learn_weight`. Args: delta: λ."""
         self._after = delta[0].clone()
         rows, xs = delta.flatten(0, 1), self.inputs(steps).flatten(0, 1)
         is_turned = xs.shape[1] < rows.shape[1]  # the product takes half the time with the smaller matrix first
@@ -543,15 +566,6 @@ def blocks(activities: list[Activity]) -> Iterator[slice]:
     while stop:
         yield slice(max(0, stop - size), stop)
         stop = max(0, stop - size)
-
-
-def leak_back(values: Tensor, after: Tensor | None, decay: Tensor | float) -> None:
-    """`y(t) ← v(t) + d·y(t + 1)`, in place. Args: values: v, (time, batch, features). after: y after them; None: 0."""
-    decay = torch.as_tensor(decay, dtype=values.dtype, device=values.device)
-    for value in reversed(values.unbind(0)):
-        if after is not None:
-            value.addcmul_(after, decay)
-        after = value
 
 
 def run_lif_steps(currents: Tensor, membrane: Tensor, constants: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:

@@ -131,14 +131,20 @@ def scan_currents(first, last, currents, neurons, out, readout):
 
 
 @compiled(error_model="numpy")
-def times_slopes(first, last, raised, threshold, surrogate, width, height, values):
-    """Multiply by the slopes of spikes; see `dispatch.times_slopes`. Args: raised, values: (time, batch, neurons)."""
+def times_slopes(first, last, raised, threshold, surrogate, width, height, leak, after, values):
+    """Multiply by the slopes of spikes, and leak back; see `dispatch.times_slopes`.
+
+    Args: raised, values: (time, batch, neurons). leak: (neurons,). after: (batch, neurons).
+    """
     slope = np.empty(threshold.shape[0], values.dtype)
     for sample in range(first, last):
-        for step in range(raised.shape[0]):
+        later = after[sample]
+        for step in range(raised.shape[0] - 1, -1, -1):
             _slopes(surrogate, width, height, raised[step, sample], threshold, slope)
+            own = values[step, sample]
             for neuron in range(threshold.shape[0]):
-                values[step, sample, neuron] *= slope[neuron] / threshold[neuron]
+                own[neuron] = own[neuron] * slope[neuron] / threshold[neuron] + leak[neuron] * later[neuron]
+            later = own
 
 
 @compiled

@@ -172,10 +172,13 @@ def scan_neurons(
     out.fired = fired if neuron in reference.SPIKING else None
 
 
-def times_slopes(values: Tensor, raised: Tensor, threshold: Tensor, surrogate: Any) -> None:
+def times_slopes(
+    values: Tensor, raised: Tensor, threshold: Tensor, surrogate: Any, leak: Tensor, after: Tensor
+) -> None:
     """See `dispatch.times_slopes`."""
-    arguments = raised, per_neuron(threshold, raised.shape[2]), *surrogate_of(surrogate, raised), values
-    parallel_for(compiled.times_slopes, raised.shape[1], raised.numel(), *arguments)
+    neurons = raised.shape[2]
+    arguments = raised, per_neuron(threshold, neurons), *surrogate_of(surrogate, raised), per_neuron(leak, neurons)
+    parallel_for(compiled.times_slopes, raised.shape[1], raised.numel(), *arguments, after, values)
 
 
 def surrogate_of(surrogate: Any, like: Tensor) -> tuple[int, Any, Any]:
