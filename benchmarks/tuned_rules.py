@@ -1,8 +1,8 @@
 """Accuracy of every learning rule on every task, each with a step size and a surrogate chosen on validation data.
 
     python benchmarks/tuned_rules.py FOLDER --source mnist=FOLDER --source fashion=FOLDER --source digits=recordings.zip
-    python benchmarks/tuned_rules.py FOLDER --task rows --rule coarse --rule bptt   # some of them
-    python benchmarks/tuned_rules.py FOLDER --show                                  # the table of what is finished
+    python benchmarks/tuned_rules.py FOLDER --task rows --rule bptt      # some of them
+    python benchmarks/tuned_rules.py FOLDER --figure rules.png   # tables and figure of what is finished
 
 For each task and rule, short runs try five step sizes around the preset's, a factor of two apart, and further ones
 while the best is the smallest or the largest. Then they try the other surrogates with the best step size. Chosen is
@@ -16,25 +16,33 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from matplotlib.figure import Figure
 
 from common import console, plain_errors, table
 from tracetorch.files import write_whole
+from tracetorch.plot.labels import value_axis
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, save
+from tracetorch.plot.style import figure as make_figure
 
 SURROGATES = ("triangle", "arctan")
 """Those tried beside the rule's own, `fast_sigmoid` or `triangle`."""
 SEEDS = "0,1,2"
+OURS = ("trace", "coarse")
+COLUMNS = 4
 
 
 class Task(NamedTuple):
@@ -98,22 +106,30 @@ Folder = Annotated[Path, typer.Argument(help="Where results are kept.")]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task; repeatable. All, if not given.")]
 Rules = Annotated[list[str] | None, typer.Option("--rule", help="A learning rule; repeatable. All, if not given.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="mnist=FOLDER, fashion=FOLDER, digits=PATH.")]
-Show = Annotated[bool, typer.Option("--show", help="Only print the table of what is finished.")]
+Drawing = Annotated[Path | None, typer.Option("--figure", help="Only draw what is finished, to this PNG.")]
 
 
-def main(folder: Folder, task: Tasks = None, rule: Rules = None, source: Sources = None, show: Show = False) -> None:
+def main(
+    folder: Folder, task: Tasks = None, rule: Rules = None, source: Sources = None, figure: Drawing = None
+) -> None:
     """Choose the settings, train, test, and print the table."""
     with plain_errors():
         for given, known in ((task or [], TASKS), (rule or [], RULES)):
             if wrong := next((name for name in given if name not in known), ""):
                 raise ValueError(f"there is no {wrong!r}; there are {', '.join(known)}")
         sources = dict(text.split("=", 1) for text in source or [] if "=" in text)
-        for name, own in [] if show else product(task or TASKS, rule or RULES):
+        for name, own in [] if figure else product(task or TASKS, rule or RULES):
             needed = re.findall(r"{(\w+)}", TASKS[name].overrides)
             if missing := next((key for key in needed if key not in sources), ""):
                 raise ValueError(f"{name} needs --source {missing}=PATH; or choose other tasks with --task")
             finish(folder, name, own, sources)
-    print_table(folder)
+        cells = load(folder)
+    print_tables(cells)
+    if figure:
+        with tempfile.TemporaryDirectory() as where:
+            png, _ = save(draw(cells), Path(where) / "figure")
+            figure.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(figure, png.read_bytes())
 
 
 def finish(folder: Path, name: str, rule: str, sources: dict[str, str]) -> None:
@@ -220,10 +236,16 @@ def result_of(folder: Path, task: str, rule: str) -> Path:
     return (folder / f"{task}-{rule}.json").absolute()
 
 
-def print_table(folder: Path) -> None:
-    """Print test accuracies, the mean over seeds, and the step sizes."""
+def load(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return what is finished, by task and rule. Raises: ValueError if there is nothing."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    cells = {(row["task"], row["rule"]): row for row in found}
+    if not found:
+        raise ValueError(f"{folder} has no results")
+    return {(row["task"], row["rule"]): row for row in found}
+
+
+def print_tables(cells: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Print mean test accuracies, step sizes and surrogates."""
     rules = [rule for rule in RULES if any(own == rule for _, own in cells)]
     for title, show in (("test accuracy, %", _accuracy), ("step size", _step), ("surrogate", _surrogate)):
         rows = [
@@ -232,6 +254,32 @@ def print_table(folder: Path) -> None:
             if any(own == task for own, _ in cells)
         ]
         table(title, ["task", *rules], rows)
+
+
+def draw(cells: dict[tuple[str, str], dict[str, Any]]) -> Figure:
+    """Draw a panel for each task, with the accuracy of each rule; a small dot is a seed."""
+    tasks = [task for task in TASKS if any(own == task for own, _ in cells)]
+    rules = [rule for rule in RULES if any(own == rule for _, own in cells)]
+    rows = math.ceil(len(tasks) / COLUMNS)
+    with make_figure(DOUBLE, 0.45 + rows * (0.45 + 0.13 * len(rules))) as fig:
+        panels = fig.subplots(rows, COLUMNS, squeeze=False, sharey=True).flat
+        for panel, task in zip_longest(panels, tasks):
+            if task is None:
+                panel.remove()
+                continue
+            for at, rule in enumerate(rules):
+                if row := cells.get((task, rule)):
+                    values = [100 * value for value in row["accuracy"]]
+                    color = COLORS["vermillion" if "bptt" in rule else "blue" if rule in OURS else "grey"]
+                    panel.plot(values, [at] * len(values), ".", color=color, markersize=2.5, alpha=0.6)
+                    panel.plot(fmean(values), at, "o", color=color, markersize=4.5, **RIM)
+            panel.set_title(task.replace("_", " "))
+            panel.set_ylim(len(rules) - 0.5, -0.5)
+            panel.set_yticks(range(len(rules)), rules)
+            panel.grid(axis="y", linewidth=0.4, alpha=0.4)
+            value_axis(panel.xaxis, 4)
+        fig.supxlabel("test accuracy (%)", fontsize=8)
+    return fig
 
 
 def _accuracy(row: dict[str, Any]) -> str:
