@@ -225,6 +225,44 @@ def test_accuracy_against_memory_has_a_point_for_each_number_of_stretches(here, 
     assert "the same seeds" in capsys.readouterr().err
 
 
+def test_every_rule_is_tuned_on_validation_data_alone(here, monkeypatch, capsys):
+    tuned = importlib.import_module("tuned_rules")
+    commands = []
+
+    def train(where, overrides):
+        """Runs whose score is best at a step size of .08, with `arctan` a little better; half of it is best in full."""
+        where.mkdir(parents=True)
+        key, values = overrides[-1].split("=")
+        given = dict(override.split("=") for override in overrides)
+        commands.append(given)
+        found = []
+        for value in values.split(","):
+            own = given | {key: value}
+            wanted = 0.04 if key == "seed" else 0.08
+            score = 0.9 - abs(float(own["optimizer.lr"]) - wanted) + 0.01 * (own.get("rule.surrogate") == "arctan")
+            summary = {"accuracy": 1 - score, "update_seconds": 0.1, "training_memory_bytes": 1 << 20}
+            found.append(({"summary": summary}, {"accuracy": score, "loss": 1.0}))
+        return found
+
+    monkeypatch.setattr(tuned, "train", train)
+    tuned.finish(Path("out"), "manifolds", "bptt", {})
+    tuned.finish(Path("out"), "manifolds", "trace", {})
+    assert [given["optimizer.lr"] for given in commands if "," in given["optimizer.lr"]] == [
+        "0.005,0.01,0.02,0.04,0.08"
+    ] * 2
+    cells = tuned.load(Path("out"))
+    assert cells["manifolds", "bptt"]["chosen"] == {"optimizer.lr": 0.04, "rule.surrogate": "arctan"}
+    assert cells["manifolds", "trace"]["chosen"] == {"optimizer.lr": 0.04}
+    assert cells["manifolds", "trace"]["accuracy"] == pytest.approx([0.1] * 3)
+    count = len(commands)
+    tuned.finish(Path("out"), "manifolds", "trace", {})  # finished before
+    assert len(commands) == count and not list(Path("out").glob("*.lock"))
+    assert start(monkeypatch, "tuned_rules.py", "out", "--figure", "figures/rules.png") == 0
+    assert Path("figures/rules.png").read_bytes().startswith(b"\x89PNG")
+    assert start(monkeypatch, "tuned_rules.py", "out", "--task", "rows") == 2
+    assert "--source mnist=PATH" in capsys.readouterr().err
+
+
 def test_pairing_shows_opposite_signals_where_every_action_is_rewarded(here, monkeypatch):
     pytest.importorskip("gymnasium", reason="the extra rl is not installed")
     cosines = {False: [], True: []}
