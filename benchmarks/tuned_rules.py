@@ -2,13 +2,14 @@
 
     python benchmarks/tuned_rules.py FOLDER --source mnist=FOLDER --source fashion=FOLDER --source digits=recordings.zip
     python benchmarks/tuned_rules.py FOLDER --task rows --rule bptt      # some of them
-    python benchmarks/tuned_rules.py FOLDER --figure rules.png   # tables and figure of what is finished
+    python benchmarks/tuned_rules.py FOLDER --figure rules.png           # tables and figure of what is finished
 
-For each task and rule, short runs try five step sizes around the preset's, a factor of two apart, and further ones
-while the best is the smallest or the largest. Then they try the other surrogates with the best step size. The best
-setting, and the same with half the step size, are trained in full with three seeds each. Always the accuracy on
-validation data decides, in short runs of equal accuracy the loss. FOLDER keeps a JSON file for each task and rule that
-is finished: the same command goes on where it was stopped, and several processes share the work.
+For each task and rule, short runs try five step sizes, a factor of two apart, and up to three further ones while the
+best is the smallest or the largest. Short runs with the best step size then try other surrogates. The best setting, and
+the same with half the step size, are trained in full with three seeds each; the better of the two is tested. Settings
+are compared by their accuracy on validation data, and short runs of equal accuracy by their loss. FOLDER keeps a JSON
+file for each finished task and rule: the same command goes on where it was stopped, and several processes share the
+work.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ from tracetorch.plot.style import COLORS, DOUBLE, RIM, save
 from tracetorch.plot.style import figure as make_figure
 
 SURROGATES = ("triangle", "arctan")
-"""Those tried beside the rule's own, `fast_sigmoid` or `triangle`."""
+"""Those tried after the rule's default: `triangle` for `eprop`, `fast_sigmoid` for others."""
 SEEDS = "0,1,2"
+"""Of the runs that are tested."""
 MEASURES = ("accuracy", "update_seconds", "training_memory_bytes")
+"""Keys of a run's summary; the accuracy is that of the test."""
 OURS = ("trace", "coarse")
+"""Rules of traceTorch, blue in the figure."""
 COLUMNS = 4
+"""Panels in a row of the figure."""
 
 
 class Task(NamedTuple):
@@ -53,7 +58,7 @@ class Task(NamedTuple):
     lr: float  # step size in the middle of those tried
     short: str  # overrides of the runs that choose
     full: str  # overrides of the runs that are tested
-    tuned_at: str = ""  # another task, whose settings are taken
+    tuned_at: str = ""  # another task, of which the chosen settings are used; it must come first
 
 
 ROWS = "experiment=sequential_mnist task.source={mnist} task.validation_digits=5000"
@@ -92,7 +97,7 @@ TASKS = {
             "train.passes=1",
             tuned_at="" if depth == 3 else "fashion_3",
         )
-        for depth in (3, 1, 2, 4, 5)
+        for depth in (3, 1, 2, 4, 5)  # 3 first: the others use its settings
     },
     "cues": Task(
         "experiment=cue_accumulation task.test_trials=500",
@@ -145,8 +150,10 @@ def finish(folder: Path, name: str, rule: str, sources: dict[str, str]) -> None:
         own = [f"rule={rule}", *task.overrides.format(**sources).split()]
         if task.tuned_at:
             tuned = result_of(folder, task.tuned_at, rule)
-            if not tuned.exists():
-                raise ValueError(f"{name} takes the settings of {task.tuned_at}: run that first")
+            if not tuned.exists():  # it was not asked for, or another process works on it
+                text = f"{name}, {rule}: left out until {task.tuned_at} is finished; give the same command again"
+                console.print(text, markup=False)
+                return
             chosen = json.loads(tuned.read_text(encoding="utf-8"))["chosen"]
             tried = []
         else:
@@ -215,7 +222,7 @@ def train(where: Path, overrides: list[str]) -> list[tuple[dict[str, Any], dict[
     for path in sorted(where.glob("*/run.json")):
         rows = list(csv.DictReader((path.parent / "metrics.csv").open(encoding="utf-8")))
         scores = [row for row in rows if row["split"] == "validation"]
-        # A run that ends early, for example because no hidden neuron fires any more, has learned nothing.
+        # A run that ends before it is scored, for example because no hidden neuron fires any more, has learned nothing.
         last = (
             {key: float(scores[-1][key]) for key in ("accuracy", "loss")} if scores else {"accuracy": 0.0, "loss": 1e9}
         )
@@ -227,7 +234,7 @@ def train(where: Path, overrides: list[str]) -> list[tuple[dict[str, Any], dict[
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Yield whether this process may work, which no other does until the block ends."""
+    """Lock a file until the block ends. Yields: whether it was free; if not, another process is at work."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -240,7 +247,7 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 def result_of(folder: Path, task: str, rule: str) -> Path:
-    """The JSON file of a task and rule."""
+    """Return the path of the JSON file of a task and rule."""
     return (folder / f"{task}-{rule}.json").absolute()
 
 
@@ -265,7 +272,7 @@ def print_tables(cells: dict[tuple[str, str], dict[str, Any]]) -> None:
 
 
 def draw(cells: dict[tuple[str, str], dict[str, Any]]) -> Figure:
-    """Draw a panel for each task, with the accuracy of each rule; a small dot is a seed."""
+    """Draw a panel for each task: test accuracy of each rule; a small dot is a seed, a large one their mean."""
     tasks = [task for task in TASKS if any(own == task for own, _ in cells)]
     rules = [rule for rule in RULES if any(own == rule for _, own in cells)]
     rows = math.ceil(len(tasks) / COLUMNS)

@@ -65,7 +65,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(params=[64, 5])
 def chunk(request, monkeypatch):
-    """Stepwise rules keep all 24 steps; or they take 4, and then 5 at a time. They learn from few steps at a time."""
+    """Most steps of a chunk: all 24 steps are one, or there is one of 4 and four of 5. Blocks have few steps."""
     monkeypatch.setattr(stepwise, "CHUNK", request.param)
     monkeypatch.setattr(stepwise, "BLOCK", 60)
     return request.param

@@ -60,7 +60,7 @@ class Step(NamedTuple):
 def activity(net, xs, signal, through=lambda at, slope: slope, direct=()):
     """The steps of each layer; the signal goes down through each step alone, multiplied by `through`.
 
-    Args: direct: matrices that send the last layer's δ to each layer below, in place of that.
+    Args: direct: of each layer below the last, a matrix (OUT, neurons); its signal is then the last layer's δ times it.
     """
     membranes = [torch.zeros(xs.shape[1], layer.out_features, dtype=xs.dtype) for layer in net]
     found = [[] for _ in net]

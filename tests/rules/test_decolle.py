@@ -74,7 +74,7 @@ def check_local_losses(rule, counted, target):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{}, PENALTIES], ids=["", "penalties"])
+@pytest.mark.parametrize("options", [{}, PENALTIES], ids=["plain", "penalties"])
 def test_each_hidden_layer_learns_by_bptt_from_its_local_loss(options):
     counted = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     counted[-70:] = True

@@ -94,12 +94,12 @@ class SynapticInput(NamedTuple):
 
 
 class SlopeSums(NamedTuple):
-    """Where a scan adds up what its neurons' steps depend on, stretch by stretch; or writes it, step by step.
+    """Where a scan adds up the variables of its neurons over the steps of a stretch, or writes those of each step.
 
     sums: (stretches, batch, quantities, neurons). Quantities of LIF neurons: the first 1, 3 or 5 of ψ, ψ·u, spikes, ψ·m
         and m. Of others: m. Here m is the membrane before the step, u the one before the reset, and ψ the derivative
         of a spike with respect to (u − θ)/θ.
-    stretch: of each step, (time,). None: each step has its own, and overwrites what was there.
+    stretch: of each step, (time,). None: each step is a stretch of its own, and overwrites the sums.
     surrogate: a `Surrogate` with a compiled derivative, ψ; only read by LIF neurons. None: u in place of ψ.
     """
 

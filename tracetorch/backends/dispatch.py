@@ -112,7 +112,10 @@ def fuses_readout(hidden: Traits, readout: Traits) -> bool:
 
 
 def sums_slopes(layer: Traits, surrogate: Any) -> bool:
-    """Whether a scan of the layer adds up slopes and input of stretches: `OutputSpec.slopes`, `TraceBuffers.sums`."""
+    """Whether a scan of the layer adds up slopes and input of stretches: `OutputSpec.slopes`, `TraceBuffers.sums`.
+
+    Args: surrogate: None: whether it writes membranes in place of slopes.
+    """
     is_known = surrogate is None or surrogate.compiled is not None
     return layer.neuron in ("lif", "li", "lis") and is_on_cpu(layer) and is_known
 
@@ -200,12 +203,18 @@ def times_slopes(
     leak: Tensor | None = None,
     after: Tensor | None = None,
 ) -> Tensor:
-    """Multiply values, in place, by the slope of each spike with respect to its current, and leak them back in time.
+    """Multiply values by the slope of each spike with respect to its current, and leak them back in time, in place.
 
         y(t) = ψ(t)·v(t) + d·y(t + 1),    ψ = surrogate'((u − θ)/θ)/θ
 
-    Args: values: v, (time, batch, neurons). raised: u, the membranes of LIF neurons before their reset. threshold: θ.
-        surrogate: a `Surrogate`. leak: d, a number or (neurons,); None: 0. after: y after the last step; None: 0.
+    Args:
+        values: v, (time, batch, neurons), contiguous; overwritten with y.
+        raised: u, the membranes of LIF neurons before their reset, (time, batch, neurons).
+        threshold: θ, a number or (neurons,).
+        surrogate: a `Surrogate`.
+        leak: d, a number or (neurons,); None: 0.
+        after: y after the last step, (batch, neurons); None: 0.
+    Returns: `values`.
     """
     backend = _backend(raised)
     if backend is _numba() and surrogate.compiled is not None:
@@ -219,7 +228,7 @@ def times_slopes(
 
 
 def leak_back(values: Tensor, after: Tensor | None, leak: Tensor | float) -> Tensor:
-    """`y(t) ← v(t) + d·y(t + 1)`, in place. Args: values: v, (time, batch, features). Others: as `times_slopes`."""
+    """As `times_slopes`, without slopes: `y(t) = v(t) + d·y(t + 1)`."""
     leak = torch.as_tensor(leak, dtype=values.dtype, device=values.device)
     for value in reversed(values.unbind(0)):
         if after is not None:

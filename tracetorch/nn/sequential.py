@@ -23,11 +23,11 @@ from tracetorch.nn.state import check_saved
 
 
 class StretchSums(NamedTuple):
-    """Where a pass adds up a layer's input and the slopes of its neurons, stretch by stretch."""
+    """Where a pass adds up a layer's input and the slopes of its neurons, and where it writes outputs."""
 
     inputs: TraceBuffers  # the layer's trace, and the sums
-    slopes: SlopeSums | None
-    outputs: Tensor | None = None  # where the layer's outputs go, if there is a layer above
+    slopes: SlopeSums | None  # or membranes
+    outputs: Tensor | None = None  # (time, batch, out_features), of a layer below another
 
 
 class Sequential(Network):
@@ -112,7 +112,7 @@ class Sequential(Network):
     def run_layers(self, xs: Tensor | LazySpikes, out: OutputSpec, sums: Sequence[StretchSums] | None = None) -> None:
         """Run the layers in order; a fused readout runs in the scan of the layer below it.
 
-        Args: sums: of each layer, which are added up as well; see `dispatch.sums_slopes`.
+        Args: sums: of each layer, which are added up or written, too; see `dispatch.sums_slopes`.
         """
         chain = self.chain
         if isinstance(xs, Tensor) and sums is None:

@@ -16,23 +16,24 @@ from tracetorch.rules.surrogate import Surrogate
 class DECOLLE(TwoPassRule):
     """Learn from local losses: a fixed random readout of each hidden layer is to give the target at every step.
 
-        y = G·s,    L = E + λ₁·mean of [u]₊ + λ₂·mean of [r − s̄]₊
+        y = G·s,    L = E + λ₁·mean of [v]₊ + λ₂·mean of [r − s̄]₊
         E: mean of the smooth absolute error of e = y − q: e²/2 for |e| < 1, |e| − 1/2 for others
         dL/dW = Σ_t δ(t)·â(t)ᵀ / rows,    â ← d·â + x
         δ = (Gᵀ·clamp(y − q, −1, 1)/outputs − λ₂/n·[s̄ < r])·ψ + λ₁/n·s/θ
         symbols: spikes s, local readout G, target q, surrogate derivative ψ of the step, input x, input trace â with
-        decay d (the membrane's, if tied), rows: the samples × steps that count, u = (m − θ)/θ of membrane m and
-        threshold θ, mean s̄ over the n neurons and the samples of a step
+        decay d (the membrane's, if tied), rows: the samples × steps that count, v = (u − θ)/θ of membrane u
+        before its reset and threshold θ, mean s̄ over the n neurons and the counted samples of a step
 
     No error reaches a layer from above. The network's readout learns from the loss of the training, as with `OTTT`. The
-    term with λ₁ lowers membranes above their threshold, that with λ₂ raises layers that hardly spike.
+    term with λ₁ lowers membranes above their threshold; the term with λ₂ raises the membranes of layers that hardly
+    spike.
 
     Args:
         net: any network of `tt.nn`.
         surrogate: as in `BPTT`, without `through_reset`.
         seed: of the local readouts, drawn from −1/(2·√n) to 1/(2·√n) for n neurons; they have no bias.
-        membrane_penalty: λ₁ of spiking hidden layers.
-        silence_penalty: λ₂ of spiking hidden layers.
+        membrane_penalty: λ₁ of spiking hidden layers, at least 0.
+        silence_penalty: λ₂ of spiking hidden layers, at least 0.
         min_rate: r, spikes per neuron and step, 0 to 1.
     Raises: ValueError for a penalty that is negative or not finite, or a rate outside 0 to 1; TypeError for a setting
         that is not a number.
@@ -43,8 +44,8 @@ class DECOLLE(TwoPassRule):
     Memory: as `OTTT`.
     Time: as `OTTT`.
     Not implemented from the paper: refractory times, an update at every step unless `train.learn_every=1`, and
-        second-order synapses. There, the terms of λ₁ and λ₂ are functions of a membrane whose threshold is 0:
-        [m + .01]₊, and [.1 − mean of m]₊, in the code of a sigmoid of m, in place of spikes.
+        second-order synapses. Both penalties of the paper are functions of the membrane m, with a threshold of 0:
+        [m + .01]₊, and [.1 − mean of m]₊; its code takes the mean of a sigmoid of m.
     Source: Kaiser, Mostafa, Neftci (2020), doi:10.3389/fnins.2020.00424, and its code, which has the loss E.
     """
 
@@ -118,13 +119,14 @@ class DECOLLE(TwoPassRule):
         for steps in blocks(activities):
             activities[-1].learn(activities[-1].vjp(deltas[steps], steps), steps)
             is_counted = counted[steps]
-            for activity, readout in zip(activities, readouts, strict=False):
-                output = activity.output(steps) @ readout.t()
+            for activity, readout in zip(activities[:-1], readouts, strict=True):
+                spikes = activity.output(steps)
+                output = spikes @ readout.t()
                 error, known = torch.zeros_like(output), output[is_counted]
                 error[is_counted] = (known - as_distribution(targets[steps][is_counted], known)).clamp(-1, 1)
-                raised, lowered = self._penalties(activity, activity.output(steps), is_counted)
-                delta = activity.vjp(error @ readout / (self._rows * output.shape[-1]) - raised, steps)
-                activity.learn(delta + lowered, steps)
+                of_silence, of_membranes = self._penalties(activity, spikes, is_counted)
+                delta = activity.vjp(error @ readout / (self._rows * output.shape[-1]) - of_silence, steps)
+                activity.learn(delta + of_membranes, steps)
 
     def _penalties(self, activity: Activity, spikes: Tensor, counted: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Return λ₂/(n·rows)·[s̄ < r] and λ₁/(n·rows)·s/θ at each step; 0 for a layer that does not spike.

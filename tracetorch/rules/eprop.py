@@ -1,7 +1,7 @@
 """E-prop: an eligibility for every synapse, and one learning signal from the readout for every neuron."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,14 +11,7 @@ from tracetorch.encode import Stream
 from tracetorch.modes import whole
 from tracetorch.nn import Layer, Sequential
 from tracetorch.rules.base import Rule
-from tracetorch.rules.stepwise import (
-    Activity,
-    TwoPassRule,
-    add_gradient,
-    blocks,
-    by_group,
-    part_of,
-)
+from tracetorch.rules.stepwise import Activity, TwoPassRule, add_gradient, blocks, by_group, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -67,9 +60,9 @@ class Eligibility:
             self.weight.baddbmm_(*factors, beta=kappa**steps)
         if last.leak is not None:
             groups = self.layer.input_trace.groups
-            first = by_group(self.layer, slope[0] * last.leak).transpose(0, 1)
-            start = last.trace.view(groups, 1, *last.trace.shape[-2:]).transpose(0, 2)
-            self.weight.unflatten(1, (groups, -1)).addcmul_(first[..., None], start.transpose(1, 2))
+            first = (slope[0] * last.leak).unflatten(-1, (groups, -1))  # (batch, groups, neurons of the group)
+            start = last.trace.view(groups, *last.trace.shape[-2:]).transpose(0, 1)  # (batch, groups, in_features)
+            self.weight.unflatten(1, (groups, -1)).addcmul_(first[..., None], start[:, :, None])
 
     @torch.no_grad()
     def forget(self, mask: Tensor) -> None:
@@ -98,7 +91,7 @@ class Eligibility:
         return found
 
     def load_state_dict(self, state: dict[str, Any], kappa: float) -> None:
-        """Restore the result of `state_dict`, also of the former one: with traces, and weights by group."""
+        """Restore the result of `state_dict`, also in its former layout: with traces, and weights by group."""
         like, groups = self.layer.weight.detach(), self.layer.input_trace.groups
 
         def own(value: Tensor) -> Tensor:
@@ -119,10 +112,11 @@ class Eligibility:
             ages = torch.arange(count - 1, -1, -1, dtype=like.dtype, device=like.device)
             decayed = slope.unflatten(0, (count, -1)) * (kappa**ages)[:, None, None]
             new = by_group(self.layer, decayed).permute(0, 2, 3, 1) @ traces.transpose(1, 2)
-            new, bias = new.transpose(0, 1).flatten(1, 2), (decayed * ones_trace).sum(dim=0)
+            new = new.transpose(0, 1).flatten(1, 2)
             self.weight = new if self.weight is None else kappa**count * self.weight + new
             if self.layer.bias is not None:
-                self.bias = bias if self.bias is None else kappa**count * self.bias + bias
+                new = (decayed * ones_trace).sum(dim=0)
+                self.bias = new if self.bias is None else kappa**count * self.bias + new
 
 
 class EProp(TwoPassRule):
@@ -144,13 +138,14 @@ class EProp(TwoPassRule):
         dropped there, back to the beginning of the sequence and across all its learning moments. Approximate for layers
         further down, whose spikes act through the layers above (their B, a product of weights, is not from the paper),
         and for random feedback. Decays and thresholds get the gradient of each step alone.
-    Memory: spikes and a membrane of every neuron for at most 128 steps, twice that for longer sequences. For these, or
-        several stretches, also the eligibilities, batch × inputs × neurons of every hidden layer that learns.
-        Independent of time.
+    Memory: spikes and a membrane of every neuron for at most 128 steps, twice that for longer sequences; after
+        `backward`, for hidden layers only, with a copy of a dense input. For longer sequences, or several stretches,
+        also the eligibilities, batch × inputs × neurons of every hidden layer that learns. Independent of time.
     Time: O(time × batch × weights). The last 128 steps, and those before the window, run once; counted steps before
-        them run again, because the signal is known only at the end. Within a chunk no eligibility is formed: the future
-        signal Σ_{t' ≥ t} κ^(t' − t)·L(t'), times ψ(t), is filtered from the last step to the first, and multiplied by
-        the input. A chunk is folded into the eligibilities when the next one comes.
+        them run again, because the signal is known only at the end. Within a chunk no eligibility is formed: the signal
+        is filtered with κ from the last step to the first, Σ_{t' ≥ t} κ^(t' − t)·L(t'), multiplied by ψ(t), filtered
+        with β in the same direction, and multiplied by the input. A chunk is folded into the eligibilities when the
+        next one comes.
     Not implemented from the paper: recurrent weights, adaptive thresholds, refractory times, regularisation of rates,
         and feedback that learns.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
@@ -226,11 +221,11 @@ class EProp(TwoPassRule):
         (*hidden, top), kappa = activities, self._kappa()
         own = None if signal is None else part_of(signal, end, len(top))
         if own is not None:
-            feedback, reach = self.feedback_weights(), cast("Tensor | None", None)
+            feedback = self.feedback_weights()
+            reach: Tensor | None = None  # Σ_{t' ≥ t} κ^(t' − t)·δ(t') at the first step t of the block before
             for steps in blocks(activities):
                 delta = top.vjp(own[steps], steps)
-                future = delta.clone()
-                backends.leak_back(future, reach, kappa)
+                future = backends.leak_back(delta.clone(), reach, kappa)
                 reach = future[0]
                 for activity, matrix in zip(hidden, feedback, strict=True):
                     activity.learn_constants(delta, matrix, steps)
@@ -247,7 +242,7 @@ class EProp(TwoPassRule):
         return [Eligibility(layer) for layer in list(self.net)[:-1]]
 
     def _kappa(self) -> float:
-        """Return κ; 0 for a spiking readout, which filters nothing."""
+        """Return κ; 0 for a spiking readout."""
         readout = self.net[len(self.net) - 1]
         return 0.0 if readout.neuron.spiking else float(readout.neuron.decay.detach())
 

@@ -42,8 +42,8 @@ class OTPE(CarriedRule):
         tied readout and, unless factorized, of the tied hidden layer below it if the readout has one decay. Approximate
         for layers further down, whose signal passes the layers above through mean slopes, and is filtered only by the
         first of them. Decays and thresholds get the gradient of each step alone.
-    Memory: as `EProp`, with R̂ for its eligibilities; factorized, without them, and with an input trace at every step
-        of a chunk of at most 128.
+    Memory: as `EProp`, with R̂ in place of its eligibilities; factorized, without R̂, and with two input traces at each
+        step of a chunk of at most 128.
     Time: O(time × batch × weights), as `EProp`. Within a chunk no R̂ is formed.
     Source: Summe, Schaefer, Joshi (2023), doi:10.48550/arXiv.2311.16151; mean slopes and factorized biases as in the
         code of the paper's experiments, where all layers have one λ.
@@ -66,9 +66,8 @@ class OTPE(CarriedRule):
 
     def _restart(self) -> None:
         super()._restart()
-        self._reach = dict[
-            int, Tensor
-        ]()  # of a layer, Σ_{t' ≥ t} λ^(t' − t)·L(t') at the first step t of the last block
+        # Of each layer, Σ_{t' ≥ t} λ^(t' − t)·L(t') at the first step t of the block learned before.
+        self._reach = dict[int, Tensor]()
         self._eligibilities = [] if self.factorized else [Eligibility(layer) for layer in list(self.net)[:-1]]
 
     def _forget(self, mask: Tensor) -> None:
@@ -109,7 +108,7 @@ class OTPE(CarriedRule):
             add_gradient(activity.layer, "bias", passed.sum(dim=(0, 1)))
             return passed
         future, leak = signal.clone(memory_format=torch.contiguous_format), self._leak(at)
-        backends.leak_back(future, self._reach.get(at), leak)
+        future = backends.leak_back(future, self._reach.get(at), leak)
         self._reach[at] = future[0].clone()
         if steps.start == 0:
             self._eligibilities[at].learn(leak * self._reach.pop(at))

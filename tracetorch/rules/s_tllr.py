@@ -16,7 +16,7 @@ from tracetorch.rules.surrogate import Surrogate
 class Factors(NamedTuple):
     """The factors of a chunk's eligibilities."""
 
-    start: Tensor | None  # x̂ before the chunk, (batch, in_features); None: that of the layer
+    start: Tensor | None  # x̂ before the chunk, (batch, in_features); None: the layer's own trace
     slope_trace: Tensor  # ψ̂ before each step, (time, batch, out_features)
 
 
@@ -26,9 +26,9 @@ class STLLR(CarriedRule):
         e(t) = α_pre·ψ(t)·x̂(t)ᵀ + α_post·ψ̂(t−1)·x(t)ᵀ          causal term, and non-causal term
         x̂(t) = λ_pre·x̂(t−1) + x(t),    ψ̂(t) = λ_post·ψ̂(t−1) + ψ(t)
         dL/dW = Σ_t L(t)·e(t),    dL/db = Σ_t L(t)·ψ(t)
-        L of the last layer: dL/d output at that step; below, at that step: L ← (L·ψ)·W, or B·δ if feedback is random
-        symbols: input x, surrogate derivative ψ of the step, weights W, random matrix B of a layer, δ: dL/d membrane of
-        the last layer, through that step
+        L of the last layer: dL/d output at that step; below, at that step: L ← (L·ψ)·W, or δ·B if feedback is random
+        symbols: input x, surrogate derivative ψ of the step, weights W, random matrix B of a layer, (outputs, neurons),
+        δ: dL/d membrane of the last layer, through that step
 
     The causal term takes inputs before the postsynaptic activity, the non-causal one inputs after it. Layers that do
     not spike learn as in `OTTT`.
@@ -86,7 +86,7 @@ class STLLR(CarriedRule):
         *sizes, out = (len(layer.weight) for layer in net)
         random = [torch.randn(out, size, generator=generator) / out**0.5 for size in sizes]
         self._feedback = random if feedback == "random" else None
-        self._delta: Tensor | None = None  # of the last layer, for the chunk that is learned
+        self._delta: Tensor | None = None  # δ in the present block, (time, batch, outputs)
 
     def _carries(self, at: int) -> bool:
         return self.net[at].neuron.spiking

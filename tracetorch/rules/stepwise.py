@@ -34,14 +34,14 @@ CHUNK = 128
 """Most steps whose activity is kept."""
 
 BLOCK = 1 << 18
-"""Numbers in a block, the steps × batch × neurons that are learned from at once: few enough to stay in cache."""
+"""Most numbers, steps × batch × neurons of the widest layer, that are learned from at once: they stay in cache."""
 
 
 class Recording(NamedTuple):
     """A stretch of time, to learn from once its signal is known."""
 
     xs: Stream
-    counted: int  # number of steps at the end that count in the output
+    counted: int  # steps of the mean, the last ones; 1 without `reduce`, where a single signal is for the last step
     is_every_step: bool  # whether the output holds every step, not their mean
     repeated: range  # the steps that run again
     states: list[LayerState]  # the state of every layer before `repeated`
@@ -55,7 +55,7 @@ class TwoPassRule(Rule):
     """
 
     _needs_past = False
-    """Whether the steps before those that count matter, too."""
+    """Whether the gradient depends on the activity before the counted steps, too."""
 
     def __init__(self, net: Sequential, surrogate: Surrogate | str):
         super().__init__(net)
@@ -70,7 +70,7 @@ class TwoPassRule(Rule):
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`: it must not change."""
+        """Run over a stretch of time; see `Sequential.run`. `backward` reads `xs` again: it must not change before."""
         self._recording = None
         if not torch.is_grad_enabled():
             return super().forward(xs, reduce=reduce, window=window)
@@ -85,19 +85,12 @@ class TwoPassRule(Rule):
         net.chain[0]._check_chunk((count, batch, *in_shape))
         net._prepare(batch, tuple(in_shape))
         counted = count if reduce is None else window or count
-        kept = 0 if any(map(has_hooks, (net, *net))) else CHUNK
-        # Full chunks from the first one in which a step counts, so that the counted steps are in as few as possible.
-        start = max(0, count - -(-counted // CHUNK) * CHUNK) if self._needs_past and kept else count - counted
-        if self._needs_past and kept:
-            for part in parts(range(start)):
-                self._learn_chunk(
-                    run_chunk(net, stream[part.start : part.stop], self.surrogate),
-                    None,
-                    part.stop - count,
-                    is_last=False,
-                )
-        elif self._needs_past:
-            start = 0
+        kept = 0 if any(map(has_hooks, (net, *net))) else CHUNK  # `net.run` calls hooks, `run_chunk` does not
+        start = count - counted
+        if self._needs_past:
+            # Chunks end with the stretch; this is the start of the one with the first counted step.
+            start = max(0, count - -(-counted // CHUNK) * CHUNK) if kept else 0
+            self._run_and_learn(stream, range(start), None)
         elif start:
             net.run(stream[:start], reduce="mean", window=1)
         repeated = range(start, max(start, count - kept))
@@ -146,19 +139,23 @@ class TwoPassRule(Rule):
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         """Learn from the chunks. Args: signal: at each of the last steps, (steps, batch, out_features)."""
-        count = len(recording.xs)
-        first = count - (0 if signal is None else len(signal))
-        for part in parts(recording.repeated):
-            if not self._needs_past and first >= recording.repeated.stop:
-                break
-            # Not bound to a name, so that a chunk is freed before the next one runs.
-            self._learn_chunk(self._run_again(recording, part), signal, part.stop - count, is_last=part.stop == count)
+        repeated, first = recording.repeated, len(recording.xs) - (0 if signal is None else len(signal))
+        if repeated and (self._needs_past or first < repeated.stop):
+            with running_from(self.net, recording.states):
+                self._run_and_learn(recording.xs, repeated, signal)
         if recording.last:
             self._learn_chunk(recording.last, signal, 0, is_last=True)
 
-    def _run_again(self, recording: Recording, part: range) -> list[Activity]:
-        with running_from(self.net, recording.states):
-            return run_chunk(self.net, recording.xs[part.start : part.stop], self.surrogate)
+    def _run_and_learn(self, xs: Stream, steps: range, signal: Tensor | None) -> None:
+        """Run some steps of a stretch from the network's present state, and learn chunk by chunk."""
+        for part in parts(steps):
+            # Not bound to a name, so that a chunk is freed before the next one runs.
+            self._learn_chunk(
+                run_chunk(self.net, xs[part.start : part.stop], self.surrogate),
+                signal,
+                part.stop - len(xs),
+                is_last=part.stop == len(xs),
+            )
 
     @abstractmethod
     def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:
@@ -177,13 +174,13 @@ def run_chunk(net: Sequential, xs: Stream, surrogate: Surrogate) -> list[Activit
     """Run a chunk from the present state, and return the activity of every layer."""
     chain, found = net.chain, list[Activity]()
     for layer, above in zip(chain, [*chain[1:], None], strict=True):
-        is_listed = above is not None and layer.neuron.spiking
-        dtype = backends.spike_dtype(above._traits) if above is not None and is_listed else layer._like.dtype
+        dtype = layer._like.dtype if above is None or not layer.neuron.spiking else backends.spike_dtype(above._traits)
         found.append(Activity.prepared(layer, found[-1].outputs if found else xs, surrogate, dtype))
-    done, in_one = 0, all(backends.sums_slopes(layer._traits, None) for layer in chain)
+    done = 0
+    is_compiled = all(backends.sums_slopes(layer._traits, None) for layer in chain)  # one pass through all layers
     for part in xs.parts(min(xs.steps, chunk_steps(chain, xs.shape[0]))):
         steps = slice(done, done := done + (part.size[0] if isinstance(part, LazySpikes) else len(part)))
-        if in_one:
+        if is_compiled:
             out = OutputSpec(outputs=found[-1].outputs[steps])
             net.run_layers(part, out, [activity.buffers(steps) for activity in found])
             continue
@@ -232,32 +229,40 @@ def running_from(net: Sequential, states: list[LayerState]) -> Iterator[None]:
 class Activity:
     """A layer's activity in a chunk, and the derivatives of each step alone, with the state before it constant.
 
-    Args: xs: the input, (time, batch, in_features). trace, steps: of the layer's state before the chunk.
+    The methods that learn take the blocks of a chunk in the order of `blocks`, the last one first.
+
+    Args:
+        xs: the input, (time, batch, in_features).
+        trace: input trace before the chunk, (batch, in_features) or (groups, batch, in_features).
+        steps: since the last reset, before the chunk, (batch, 1).
     Memory: outputs and membranes, (time, batch, out_features) each.
     """
 
     outputs: Tensor
-    """(time, batch, out_features), bool if they are spikes for a layer above that lists them."""
+    """(time, batch, out_features), bool if they are spikes and the layer above takes a list of these."""
     surrogate: Surrogate
     levels: Tensor | None = None
     """Membranes, (time, batch, out_features): of LIF neurons before the reset of each step; of LI and LIS neurons, if
     their decay is trained, before each step."""
     threshold: Tensor
+    """Of LIF neurons: a number or (out_features,)."""
     start: Tensor | None = None
-    """LIF with a trained decay: the membrane before the chunk."""
+    """Of LIF neurons with a trained decay: the membrane before the chunk, (batch, out_features)."""
     before: Any = None
     """State before each step of neurons without a kernel, (time, batch, out_features) each."""
     currents: Tensor | None = None
+    """Of neurons without a kernel, (time, batch, out_features)."""
     known: Tensor | None = None
-    """`slope` of all steps, where it was computed before."""
+    """`slope` of all steps, after `keep` or from a checkpoint: (time, batch, out_features)."""
     _trained: Sequence[Parameter] = ()
 
     def __init__(self, layer: Layer, xs: Stream | Tensor, trace: Tensor, steps: Tensor):
         self.layer, self.xs, self.trace, self.steps = layer, xs, trace, steps
         self._like = layer.weight.detach()
-        self._grad: Tensor | None = None
-        self._of_constants: list[Tensor] = []
-        self._after: Tensor | None = None
+        # Of the blocks so far; the first block of the chunk, which comes last, completes and clears them.
+        self._grad: Tensor | None = None  # Σ λ·xᵀ, or its transpose
+        self._after: Tensor | None = None  # λ at the first step of the block learned before, (batch, out_features)
+        self._of_constants: list[Tensor] = []  # dL/d constant
 
     @classmethod
     def prepared(cls, layer: Layer, xs: Stream | Tensor, surrogate: Surrogate, dtype: torch.dtype) -> Activity:
@@ -284,10 +289,13 @@ class Activity:
         levels = None if self.levels is None else SlopeSums(self.levels[steps, :, None], None, None)
         return StretchSums(trace, levels, self.outputs[steps])
 
-    def run(self, xs: Tensor | LazySpikes, part: slice) -> Tensor:
-        """Run the layer over some steps, from its present state, in plain torch where membranes are kept."""
+    def run(self, xs: Tensor | LazySpikes, steps: slice) -> Tensor:
+        """Run the layer over some steps from its present state. Membranes are computed in plain torch if they are kept.
+
+        Returns: the outputs, (time, batch, out_features).
+        """
         layer, neuron = self.layer, self.layer.neuron
-        outputs, levels = self.outputs[part], None if self.levels is None else self.levels[part]
+        outputs, levels = self.outputs[steps], None if self.levels is None else self.levels[steps]
         xs, trace = layer._prepare_chunk(xs)
         if neuron.kernel and levels is None:
             layer._run_neurons(xs, OutputSpec(outputs=outputs), trace)
@@ -296,8 +304,8 @@ class Activity:
         currents = backends.currents(layer._synaptic_input(xs, trace, None))
         state.steps.add_(len(outputs))
         if self.currents is not None:
-            self.currents[part] = currents
-            self._run_steps(currents, state, part)
+            self.currents[steps] = currents
+            self._run_steps(currents, state, steps)
             return outputs
         assert levels is not None
         membrane, constants = state.neuron.membrane, neuron.constants
@@ -313,10 +321,10 @@ class Activity:
         outputs.copy_(after if neuron.kernel == "li" else torch.softmax(after, dim=-1))
         return outputs
 
-    def _run_steps(self, currents: Tensor, state: LayerState, part: slice) -> None:
+    def _run_steps(self, currents: Tensor, state: LayerState, steps: slice) -> None:
         """Run neurons without a kernel, step by step."""
         after = state.neuron
-        for step, current in enumerate(currents, start=part.start):
+        for step, current in enumerate(currents, start=steps.start):
             for kept, value in zip(self.before, after, strict=True):
                 kept[step] = value
             self.outputs[step], after = self.layer.neuron.step(current, after)
@@ -340,16 +348,22 @@ class Activity:
     @property
     def learns(self) -> bool:
         """Whether weights or bias are trained."""
-        return self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad)
+        return self.layer.weight.requires_grad or self.bias_learns
+
+    @property
+    def bias_learns(self) -> bool:
+        """Whether the layer has a bias that is trained."""
+        return self.layer.bias is not None and self.layer.bias.requires_grad
 
     def keep(self) -> None:
-        """Keep what the slopes need, and an own copy of the input, for after `backward`; drop all else."""
+        """Drop all but what `slope` and `inputs` need after `backward`, when the caller may change the input."""
         if self.layer.neuron.kernel != "lif":
-            self.known = self.slope(self.whole)
-        self.outputs, self.before, self.currents = self.outputs[:0], None, None
+            self.known, self.levels = self.slope(self.whole), None
+        # Not a slice of them, which would keep their memory.
+        self.outputs, self.before, self.currents = self.outputs.new_empty(0), None, None
         if isinstance(self.xs, Stream):
             part = next(self.xs.parts(len(self)))
-            if not isinstance(part, LazySpikes):  # these are drawn again
+            if not isinstance(part, LazySpikes):  # lazy spikes are drawn again
                 self.xs = part.clone()
         vars(self).pop("_given", None)
 
@@ -359,7 +373,7 @@ class Activity:
 
     @cached_property
     def _given(self) -> Tensor:
-        """The input as it was given, or drawn again: in a block of few steps, that would take longer."""
+        """The input of the whole chunk, as it was given or drawn again; drawing it block by block takes longer."""
         if isinstance(self.xs, Tensor):
             return self.xs
         part = next(self.xs.parts(len(self)))
@@ -373,7 +387,8 @@ class Activity:
         """Return d output / d current of each step, (time, batch, out_features); for spikes, with the surrogate."""
         if self.known is not None:
             return self.known[steps]
-        if self.levels is not None and self.layer.neuron.kernel == "lif":
+        if self.layer.neuron.kernel == "lif":
+            assert self.levels is not None  # also after `keep`, unlike `outputs`
             return self.times_slope(torch.ones_like(self.levels[steps]), steps)
         ones = torch.ones_like(self.outputs[steps], dtype=self._like.dtype)
         if self.layer.neuron.kernel:
@@ -383,14 +398,17 @@ class Activity:
         return by_graph
 
     def times_slope(self, values: Tensor, steps: slice) -> Tensor:
-        """Multiply values of some steps by `slope`, in place."""
-        if self.known is not None or self.layer.neuron.kernel != "lif":
+        """Multiply values of some steps, (time, batch, out_features), by `slope`, in place."""
+        if self.layer.neuron.kernel != "lif":
             return values.mul_(self.slope(steps))
         assert self.levels is not None
         return backends.times_slopes(values, self.levels[steps], self.threshold, self.surrogate)
 
     def vjp(self, signal: Tensor, steps: slice) -> Tensor:
-        """Return dL/d currents from dL/d outputs, (time, batch, …). Add the gradients of decays and thresholds."""
+        """Return dL/d currents from dL/d outputs, and add the gradients of decays and thresholds.
+
+        Args: signal: dL/d outputs. Returns: a new tensor. Both: (time, batch, out_features).
+        """
         raws, neuron = self.trained_constants, self.layer.neuron
         if neuron.kernel is None:
             delta, *found = self._by_graph(signal, steps, raws)
@@ -410,7 +428,10 @@ class Activity:
         return delta
 
     def learn_constants(self, signal: Tensor, feedback: Tensor, steps: slice) -> None:
-        """As `vjp` of `signal @ feedback`, of which only the gradients of decays and thresholds are needed."""
+        """Add the gradients of decays and thresholds, for dL/d outputs `signal @ feedback`.
+
+        Args: signal: (time, batch, signals). feedback: (signals, out_features).
+        """
         if not self.trained_constants:
             return
         if self.layer.neuron.kernel == "lif":
@@ -422,7 +443,7 @@ class Activity:
     def _learn_lif_constants(self, summed: Callable[[Tensor], Tensor], steps: slice) -> None:
         """Add the gradients of decays and thresholds: d output/dβ = ψ·m and d output/dθ = −ψ·u/θ.
 
-        Args: summed: function from such a factor to its sum over all steps and samples, times dL/d output.
+        Args: summed: function that multiplies such a factor by dL/d output, and sums over steps and samples.
         """
         assert self.levels is not None
         neuron: Any = self.layer.neuron
@@ -436,9 +457,9 @@ class Activity:
         self._add_constants(found, steps)
 
     def _add_constants(self, found: Sequence[tuple[Callable[[], Tensor], Tensor]], steps: slice) -> None:
-        """Add the gradients of raw constants, once all blocks are summed.
+        """Add the gradients of raw decays and thresholds, once all blocks are summed.
 
-        Args: found: functions that make constants, and dL/d constant of a block. steps: of the block.
+        Args: found: functions that compute a constant from its raw parameter, and dL/d constant of this block.
         """
         earlier = self._of_constants or [torch.zeros_like(value) for _, value in found]
         self._of_constants = [total + value for total, (_, value) in zip(earlier, found, strict=True)]
@@ -453,7 +474,7 @@ class Activity:
             add(raw, gradient)
 
     def _delta(self, signal: Tensor, steps: slice) -> Tensor:
-        """`vjp` of LI and LIS neurons, without the constants; never a view."""
+        """`vjp` of LI and LIS neurons, without the constants; a new tensor."""
         if self.layer.neuron.kernel == "li":
             return signal.clone(memory_format=torch.contiguous_format)
         outputs = self.outputs[steps]
@@ -478,7 +499,7 @@ class Activity:
 
     @cached_property
     def leak(self) -> Tensor | None:
-        """d, a number or (out_features,); None if each input has its own, and the traces are computed."""
+        """d, a number or (out_features,); None if each input has its own: then `traces` are computed."""
         decay = self.layer.trace_decay.detach()
         if decay.ndim == 1:
             return None
@@ -506,25 +527,25 @@ class Activity:
 
         Args: delta: dL/d currents, (time, batch, out_features), which is overwritten. steps: of this block.
         """
-        if self.layer.bias is not None and self.layer.bias.requires_grad:
+        if self.bias_learns:
             add_gradient(self.layer, "bias", (delta * self.ones_trace(steps)).sum(dim=(0, 1)))
         if self.layer.weight.requires_grad:
             self.learn_weight(delta, steps)
 
     def learn_from(self, signal: Tensor, steps: slice) -> None:
-        """As `learn`, from dL/d outputs, which are overwritten."""
-        has_bias = self.layer.bias is not None and self.layer.bias.requires_grad
-        if has_bias or self.known is not None or self.layer.neuron.kernel != "lif" or self.leak is None:
+        """As `learn`, from dL/d outputs, (time, batch, out_features), which are overwritten."""
+        if self.bias_learns or self.layer.neuron.kernel != "lif" or self.leak is None:
             self.learn(self.times_slope(signal, steps), steps)
             return
-        assert self.levels is not None  # one pass over the numbers in place of two
+        assert self.levels is not None
+        # One pass over the numbers in place of two.
         backends.times_slopes(signal, self.levels[steps], self.threshold, self.surrogate, self.leak, self._after)
         self._learn_leaked(signal, steps, self.leak, self.trace)
 
     def learn_weight(
         self, delta: Tensor, steps: slice, leak: Tensor | float | None = None, start: Tensor | None = None
     ) -> None:
-        """As `learn`, for the weights. Args: leak, start: d and t₀ of another trace than the layer's."""
+        """As `learn`, for the weights. Args: leak, start: d and t₀ of a trace in place of the layer's own."""
         if leak is None and self.leak is None:
             self.learn_product(delta, self.traces[0, steps])
             return
@@ -533,10 +554,10 @@ class Activity:
         self._learn_leaked(backends.leak_back(delta, self._after, leak), steps, leak, start)
 
     def _learn_leaked(self, delta: Tensor, steps: slice, leak: Tensor | float, start: Tensor) -> None:
-        """As `learn_weight`. Args: delta: λ."""
+        """As `learn_weight`. Args: delta: λ, (time, batch, out_features)."""
         self._after = delta[0].clone()
         rows, xs = delta.flatten(0, 1), self.inputs(steps).flatten(0, 1)
-        is_turned = xs.shape[1] < rows.shape[1]  # the product takes half the time with the smaller matrix first
+        is_turned = xs.shape[1] < rows.shape[1]  # with the smaller matrix first, the product takes half the time
         factors = (xs.t(), rows) if is_turned else (rows.t(), xs)
         self._grad = torch.mm(*factors) if self._grad is None else self._grad.addmm_(*factors)
         if steps.start == 0:
@@ -547,7 +568,7 @@ class Activity:
             self._grad = self._after = None
 
     def learn_product(self, delta: Tensor, factors: Tensor) -> None:
-        """Add `Σ δ·fᵀ` to the gradient of the weights. Args: factors: f, (groups or nothing, time, batch, inputs)."""
+        """Add `Σ δ·fᵀ` to the gradient of the weights. Args: factors: f, (…, time, batch, in_features), … groups."""
         factors = factors if factors.ndim == 4 else factors[None]
         parts = delta.flatten(0, 1).unflatten(-1, (len(factors), -1)).movedim(-2, 0)
         found = parts.transpose(1, 2) @ factors.flatten(1, 2)
@@ -555,12 +576,12 @@ class Activity:
 
 
 def _as_numbers(values: Tensor, dtype: torch.dtype) -> Tensor:
-    # The same bytes; on a CPU, converting bool takes eight times as long.
+    # bool and uint8 are the same bytes, and a CPU converts bool in eight times the time.
     return (values.view(torch.uint8) if values.dtype == torch.bool else values).to(dtype)
 
 
 def blocks(activities: list[Activity]) -> Iterator[slice]:
-    """Yield the steps of a chunk in blocks of `BLOCK` numbers, the last block first."""
+    """Yield the steps of a chunk in blocks of at most `BLOCK` numbers, the last block first."""
     batch, stop = activities[0].steps.shape[0], len(activities[0])
     size = max(1, BLOCK // (batch * max(len(activity.layer.weight) for activity in activities)))
     while stop:

@@ -36,7 +36,7 @@ class Surrogate(ABC):
 
     @property
     def compiled(self) -> tuple[str, float, float] | None:
-        """Name, width and height of the compiled derivative, if there is one; see `backends.lif_slopes`."""
+        """Name, width and height of the compiled derivative, if there is one; see `backends.times_slopes`."""
         return None
 
     @abstractmethod
