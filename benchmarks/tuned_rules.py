@@ -39,8 +39,10 @@ from tracetorch.plot.labels import value_axis
 from tracetorch.plot.style import COLORS, DOUBLE, RIM, save
 from tracetorch.plot.style import figure as make_figure
 
-SURROGATES = ("triangle", "arctan")
-"""Those tried after the rule's default: `triangle` for `eprop`, `fast_sigmoid` for others."""
+SURROGATES = ("fast_sigmoid", "triangle", "arctan")
+"""Those tried: the rule's own with every step size, the others with the best one."""
+OWN_SURROGATE = {"trace": "", "eprop": "triangle"}
+"""Of the rules whose own surrogate is not `fast_sigmoid`; the trace rule has none."""
 SEEDS = "0,1,2"
 """Of the runs that are tested."""
 MEASURES = ("accuracy", "update_seconds", "training_memory_bytes")
@@ -157,7 +159,7 @@ def finish(folder: Path, name: str, rule: str, sources: dict[str, str]) -> None:
             chosen = json.loads(tuned.read_text(encoding="utf-8"))["chosen"]
             tried = []
         else:
-            chosen, tried = choose(runs, [*own, *task.short.split()], task.lr, has_surrogate=rule != "trace")
+            chosen, tried = choose(runs, [*own, *task.short.split()], task.lr, OWN_SURROGATE.get(rule, "fast_sigmoid"))
         options = [chosen]
         if tried:  # the best step size of a short run may be too large for a long one, or for another seed
             options.append({**chosen, "optimizer.lr": chosen["optimizer.lr"] / 2})
@@ -182,9 +184,7 @@ def finish(folder: Path, name: str, rule: str, sources: dict[str, str]) -> None:
     console.print(f"{name}, {rule}: {100 * fmean(found['accuracy']):.1f} % with {chosen}", markup=False)
 
 
-def choose(
-    runs: Path, own: list[str], lr: float, *, has_surrogate: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def choose(runs: Path, own: list[str], lr: float, surrogate: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the best settings and all that were tried, with their scores on validation data."""
     tried = list[dict[str, Any]]()
 
@@ -192,7 +192,7 @@ def choose(
         given = [*own, *(f"{name}={value}" for name, value in others.items()), f"{key}={','.join(map(str, values))}"]
         for value, (_, score) in zip(values, train(runs / label, given), strict=True):
             tried.append({**others, key: value, **score})
-        return max(tried, key=lambda row: (row["accuracy"], -row["loss"]))
+        return max(tried, key=lambda row: (row["accuracy"], -row["loss"] if math.isfinite(row["loss"]) else -math.inf))
 
     best = attempt("sizes", "optimizer.lr", [lr * 2.0**power for power in (-2, -1, 0, 1, 2)])
     for further in range(3):
@@ -201,8 +201,9 @@ def choose(
             break
         factor = 0.5 if best["optimizer.lr"] == sizes[0] else 2.0
         best = attempt(f"further_{further}", "optimizer.lr", [best["optimizer.lr"] * factor])
-    if has_surrogate:
-        best = attempt("surrogates", "rule.surrogate", list(SURROGATES), **{"optimizer.lr": best["optimizer.lr"]})
+    if surrogate:
+        others = [name for name in SURROGATES if name != surrogate]
+        best = attempt("surrogates", "rule.surrogate", others, **{"optimizer.lr": best["optimizer.lr"]})
     return {key: value for key, value in best.items() if "." in key}, tried
 
 
@@ -227,7 +228,7 @@ def train(where: Path, overrides: list[str]) -> list[tuple[dict[str, Any], dict[
             {key: float(scores[-1][key]) for key in ("accuracy", "loss")} if scores else {"accuracy": 0.0, "loss": 1e9}
         )
         found.append((json.loads(path.read_text(encoding="utf-8")), last))
-    if not found:
+    if len(found) != overrides[-1].count(",") + 1:
         raise ValueError(f"{' '.join(map(str, command))} failed: {done.stderr[-500:]}")
     return found
 
@@ -306,7 +307,7 @@ def _step(row: dict[str, Any]) -> str:
 
 
 def _surrogate(row: dict[str, Any]) -> str:
-    return str(row["chosen"].get("rule.surrogate", ""))
+    return str(row["chosen"].get("rule.surrogate") or OWN_SURROGATE.get(row["rule"], "fast_sigmoid"))
 
 
 if __name__ == "__main__":
