@@ -1,5 +1,7 @@
 """E-prop and OTTT in chunks of time, and eligibilities between learning moments; for BPTT see test_oracle."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -162,10 +164,22 @@ def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
     assert torch.equal(feedback, same) and not torch.equal(feedback, another)
 
 
+def train_hidden(rule, on):
+    rule.net[0].requires_grad_(on)
+
+
 @pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["one-learning-moment", "three"])
-def test_eligibilities_continue_from_part_to_part_of_a_sequence(between):
-    found = learned(EProp(grouped()), 6, *between, 9, *between, 9, window=3)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((), ()),
+        ((learn,), (learn,)),
+        ((learn, partial(train_hidden, on=False)), (learn, partial(train_hidden, on=True))),
+    ],
+    ids=["one-learning-moment", "three", "frozen-for-a-while"],
+)
+def test_eligibilities_continue_from_part_to_part_of_a_sequence(first, second):
+    found = learned(EProp(grouped()), 6, *first, 9, *second, 9, window=3)
     wanted = learned(EProp(grouped()), 24, window=3)
     for name in (WEIGHT, "layers.0.connection.bias", "layers.1.connection.weight"):
         assert_close(found[name], wanted[name])
@@ -207,6 +221,7 @@ def test_saved_eligibilities_stay_as_they_are_while_the_rule_that_saved_or_loade
         learn(rule)
         given.zero_()  # after `backward` the input is the caller's again
     saved, state = rule.state_dict(), rule.net.save_state()
+    assert "_given" not in vars(rule._eligibilities[0].last)  # the input that was drawn to save it
     before = str(saved)
     for other, loaded in ((rule, saved), (EProp(grouped()), saved), (EProp(grouped()), former(saved, rule.net))):
         other.load_state_dict(loaded)

@@ -11,11 +11,11 @@ from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.rules.base import Rule
-from tracetorch.rules.stepwise import Activity, TwoPassRule, blocks, part_of
+from tracetorch.rules.stepwise import Activity, StepwiseRule, blocks, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
-class CarriedRule(TwoPassRule):
+class CarriedRule(StepwiseRule):
     """Keeps sums over the past of each layer, (…, batch, features), and learns from a chunk of steps at once.
 
     The signal of a step passes down the layers within that step; a subclass defines what a layer does with it.
@@ -24,6 +24,7 @@ class CarriedRule(TwoPassRule):
     """
 
     _sums: list[dict[str, Tensor]]  # of each layer, by name
+    _passes_down = True  # whether a layer's signal comes from the layer above
 
     def __init__(self, net: Sequential, surrogate: Surrogate | str):
         super().__init__(net, surrogate)
@@ -104,11 +105,21 @@ class CarriedRule(TwoPassRule):
         sums[name] = found[-1].clone()
         return found
 
+    @torch.no_grad()
+    def _sum_input(self, at: int, activity: Activity, decay: float) -> Tensor:
+        """As `_sum`, of a layer's input. Returns: y before the first step."""
+        like = activity.inputs(slice(0, 1))[0]
+        before = self._sums[at].get("input", torch.zeros_like(like))
+        trace = backends.TraceBuffers(before.clone(), like.new_tensor(decay))
+        activity.add_inputs(trace)
+        self._sums[at]["input"] = trace.values
+        return before
+
     def _keep_unlearnt(self) -> None:
         """Add the last stretch to the sums, if it got no signal."""
         recording, self._recording = self._recording, None
         if recording is not None and self._needs_past:
-            self._second_pass(recording, None)
+            self._learn_recording(recording, None)
 
     @property
     def _needs_past(self) -> bool:  # type: ignore[override]
@@ -122,7 +133,7 @@ class CarriedRule(TwoPassRule):
                 down = own[steps]
                 for at in reversed(range(len(activities))):
                     delta = self._learn(at, activities[at], factors[at], down, steps)
-                    if at:
+                    if at and self._passes_down:
                         down = delta @ activities[at].layer.weight
         for at, activity in enumerate(activities):
             self._leave(at, activity, is_last=is_last)

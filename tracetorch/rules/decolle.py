@@ -9,11 +9,11 @@ from tracetorch.loss.target import as_distribution
 from tracetorch.modes import check_number, whole
 from tracetorch.nn import Sequential
 from tracetorch.nn.local_gradient import At
-from tracetorch.rules.stepwise import Activity, Recording, TwoPassRule, blocks, part_of
+from tracetorch.rules.stepwise import Activity, Recording, StepwiseRule, blocks, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
-class DECOLLE(TwoPassRule):
+class DECOLLE(StepwiseRule):
     """Learn from local losses: a fixed random readout of each hidden layer is to give the target at every step.
 
         y = G·s,    L = E + λ₁·mean of [v]₊ + λ₂·mean of [r − s̄]₊
@@ -95,7 +95,7 @@ class DECOLLE(TwoPassRule):
         like = self.net[0].weight
         return [weight.to(like) for weight in self._readouts]
 
-    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+    def _learn_recording(self, recording: Recording, signal: Tensor | None) -> None:
         assert signal is not None and self._label is not None
         (target, counted), self._label = self._label, None
         target = target.to(signal.device)
@@ -104,7 +104,7 @@ class DECOLLE(TwoPassRule):
         if target.ndim == (2 if target.is_floating_point() else 1):  # one for each sample, which holds at every step
             target = target.expand(len(signal), *target.shape)
         self._targets, self._counted, self._rows = target, counted, max(1, int(counted.sum()))
-        super()._second_pass(recording, signal)
+        super()._learn_recording(recording, signal)
         del self._targets, self._counted
 
     def _learn_chunk(self, activities: list[Activity], signal: Tensor | None, end: int, *, is_last: bool) -> None:

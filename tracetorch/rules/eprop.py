@@ -11,7 +11,7 @@ from tracetorch.encode import Stream
 from tracetorch.modes import whole
 from tracetorch.nn import Layer, Sequential
 from tracetorch.rules.base import Rule
-from tracetorch.rules.stepwise import Activity, TwoPassRule, add_gradient, blocks, by_group, part_of
+from tracetorch.rules.stepwise import Activity, StepwiseRule, add_gradient, blocks, by_group, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -29,7 +29,8 @@ class Eligibility:
 
     def take(self, activity: Activity, kappa: float, *, is_last: bool) -> None:
         """Take in the next chunk. The last one of a stretch is kept, and folded in when another stretch follows."""
-        if not kappa or not activity.learns:
+        # A layer that is frozen within a sequence goes on, because it may learn again.
+        if not kappa or not (activity.learns or self.weight is not None):
             return
         self.last = activity
         if is_last:
@@ -44,7 +45,7 @@ class Eligibility:
             return
         last, self.last = self.last, None
         steps, every = len(last), last.whole
-        slope, last.levels = last.slope(every), None
+        slope, last.membranes = last.slope(every), None
         ages = torch.arange(steps - 1, -1, -1, dtype=slope.dtype, device=slope.device)
         slope.mul_((kappa**ages)[:, None, None])
         if self.layer.bias is not None:
@@ -88,6 +89,7 @@ class Eligibility:
             every, last = self.last.whole, self.last
             parts = last.inputs(every), last.slope(every), last.trace, last.steps
             found["last"] = [value.clone() for value in parts]
+            vars(last).pop("_given", None)  # drawn again when it is folded in
         return found
 
     def load_state_dict(self, state: dict[str, Any], kappa: float) -> None:
@@ -119,7 +121,7 @@ class Eligibility:
                 self.bias = new if self.bias is None else kappa**count * self.bias + new
 
 
-class EProp(TwoPassRule):
+class EProp(StepwiseRule):
     """Learn from eligibility traces and a signal that the readout broadcasts.
 
         e = ψ·x̂ᵀ,    x̂ ← β·x̂ + x,    ē ← κ·ē + e          for every synapse of a hidden layer
@@ -209,7 +211,7 @@ class EProp(TwoPassRule):
         """Fold in the last stretch, also if it got no signal."""
         recording, self._recording = self._recording, None
         if recording is not None and self._needs_past:
-            self._second_pass(recording, None)
+            self._learn_recording(recording, None)
         for eligibility in self._eligibilities:
             eligibility.fold(self._kappa())
 

@@ -69,9 +69,8 @@ class ESDRTRL(CarriedRule):
         return True
 
     def _advance(self, at: int, activity: Activity) -> Factors:
-        xs = activity.inputs(activity.whole)
-        start = self._sum(at, "input", xs, self.decay)[0].clone()
-        age = self._sum(at, "steps", torch.ones_like(xs[..., :1]), 1.0)[1:]
+        start = self._sum_input(at, activity, self.decay)
+        age = self._sum(at, "steps", start.new_ones(len(activity), len(start), 1), 1.0)[1:]
         kept = self.decay * activity.layer.neuron.decay  # α·β
         if self.through_reset and activity.layer.neuron.spiking:
             neuron_trace = self._through_resets(at, activity, kept)

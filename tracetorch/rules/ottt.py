@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from tracetorch.nn import Sequential
-from tracetorch.rules.stepwise import Activity, TwoPassRule, blocks, part_of
+from tracetorch.rules.stepwise import Activity, StepwiseRule, blocks, part_of
 from tracetorch.rules.surrogate import Surrogate
 
 
-class OTTT(TwoPassRule):
+class OTTT(StepwiseRule):
     """Add the gradients of all counted steps, each from the signal and the input traces of that step alone.
 
         δ of the last layer: dL/d output through that step; below: δ ← (δ·W) through the surrogate of that step

@@ -86,6 +86,7 @@ class STLLR(CarriedRule):
         *sizes, out = (len(layer.weight) for layer in net)
         random = [torch.randn(out, size, generator=generator) / out**0.5 for size in sizes]
         self._feedback = random if feedback == "random" else None
+        self._passes_down = self._feedback is None
         self._delta: Tensor | None = None  # δ in the present block, (time, batch, outputs)
 
     def _carries(self, at: int) -> bool:
@@ -94,9 +95,7 @@ class STLLR(CarriedRule):
     def _advance(self, at: int, activity: Activity) -> Factors | None:
         if not self._carries(at):
             return None
-        start = None
-        if self.pre_decay is not None:
-            start = self._sum(at, "input", activity.inputs(activity.whole), self.pre_decay)[0].clone()
+        start = None if self.pre_decay is None else self._sum_input(at, activity, self.pre_decay)
         return Factors(start, self._sum(at, "slope", activity.slope(activity.whole), self.post_decay)[:-1])
 
     def _learn(self, at: int, activity: Activity, factors: Factors | None, signal: Tensor, steps: slice) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import Parameter
 
 from tracetorch import backends
 from tracetorch import device as devices
-from tracetorch.backends import LazySpikes, OutputSpec, SlopeSums, SynapticInput
+from tracetorch.backends import LazySpikes, OutputSpec, SlopeSums, SynapticInput, TraceBuffers
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Sequential
@@ -48,7 +48,7 @@ class Recording(NamedTuple):
     last: list[Activity]  # of every layer, in the steps after `repeated`; empty if none were kept
 
 
-class TwoPassRule(Rule):
+class StepwiseRule(Rule):
     """Runs a stretch of time for its output, and learns from it chunk by chunk, in the order of time.
 
     Args: surrogate: as in `BPTT`, without `through_reset`.
@@ -132,12 +132,12 @@ class TwoPassRule(Rule):
         elif not (signal.shape == (steps, *wanted) and recording.is_every_step):
             raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
         self._recording = None
-        self._second_pass(recording, signal)
+        self._learn_recording(recording, signal)
 
     @unaffected
     @torch.no_grad()
     @whole_gradients()
-    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+    def _learn_recording(self, recording: Recording, signal: Tensor | None) -> None:
         """Learn from the chunks. Args: signal: at each of the last steps, (steps, batch, out_features)."""
         repeated, first = recording.repeated, len(recording.xs) - (0 if signal is None else len(signal))
         if repeated and (self._needs_past or first < repeated.stop):
@@ -201,7 +201,7 @@ def parts(steps: range) -> Iterator[range]:
 def part_of(values: Tensor, end: int, steps: int) -> Tensor | None:
     """The values of a chunk's steps, (steps, …), from those of the last steps of a stretch; zeros where it has none.
 
-    Args: end: as in `TwoPassRule._learn_chunk`. Returns: None if it has none at all.
+    Args: end: as in `StepwiseRule._learn_chunk`. Returns: None if it has none at all.
     """
     stop = len(values) + end
     if stop <= 0:
@@ -241,7 +241,7 @@ class Activity:
     outputs: Tensor
     """(time, batch, out_features), bool if they are spikes and the layer above takes a list of these."""
     surrogate: Surrogate
-    levels: Tensor | None = None
+    membranes: Tensor | None = None
     """Membranes, (time, batch, out_features): of LIF neurons before the reset of each step; of LI and LIS neurons, if
     their decay is trained, before each step."""
     threshold: Tensor
@@ -277,7 +277,7 @@ class Activity:
             found.currents = found._like.new_empty(shape)
             found.before = neuron.state_type(*(found._like.new_empty(shape) for _ in neuron.state_type._fields))
         elif neuron.kernel == "lif" or trained:
-            found.levels = found._like.new_empty(shape)
+            found.membranes = found._like.new_empty(shape)
         if neuron.kernel == "lif":
             found.threshold = neuron.constants[1]
             found.start = state.neuron.membrane.clone() if "raw_decay" in trained else None
@@ -286,8 +286,8 @@ class Activity:
     def buffers(self, steps: slice) -> StretchSums:
         """Where a compiled pass writes these steps."""
         trace = self.layer._constants_of(self.layer.own_state(self.outputs.shape[1]))[1]
-        levels = None if self.levels is None else SlopeSums(self.levels[steps, :, None], None, None)
-        return StretchSums(trace, levels, self.outputs[steps])
+        membranes = None if self.membranes is None else SlopeSums(self.membranes[steps, :, None], None, None)
+        return StretchSums(trace, membranes, self.outputs[steps])
 
     def run(self, xs: Tensor | LazySpikes, steps: slice) -> Tensor:
         """Run the layer over some steps from its present state. Membranes are computed in plain torch if they are kept.
@@ -295,9 +295,9 @@ class Activity:
         Returns: the outputs, (time, batch, out_features).
         """
         layer, neuron = self.layer, self.layer.neuron
-        outputs, levels = self.outputs[steps], None if self.levels is None else self.levels[steps]
+        outputs, membranes = self.outputs[steps], None if self.membranes is None else self.membranes[steps]
         xs, trace = layer._prepare_chunk(xs)
-        if neuron.kernel and levels is None:
+        if neuron.kernel and membranes is None:
             layer._run_neurons(xs, OutputSpec(outputs=outputs), trace)
             return outputs
         state = layer.own_state(outputs.shape[1])
@@ -307,17 +307,17 @@ class Activity:
             self.currents[steps] = currents
             self._run_steps(currents, state, steps)
             return outputs
-        assert levels is not None
+        assert membranes is not None
         membrane, constants = state.neuron.membrane, neuron.constants
         if neuron.kernel == "lif":
             spikes, _, raised = run_lif_steps(currents, membrane, constants)
             outputs.copy_(spikes)
-            levels.copy_(raised)
+            membranes.copy_(raised)
             return outputs
-        levels[0] = membrane
+        membranes[0] = membrane
         after = torch.empty_like(currents)
         backends.leak_scan(currents, membrane, constants[0], after)
-        levels[1:] = after[:-1]
+        membranes[1:] = after[:-1]
         outputs.copy_(after if neuron.kernel == "li" else torch.softmax(after, dim=-1))
         return outputs
 
@@ -358,7 +358,7 @@ class Activity:
     def keep(self) -> None:
         """Drop all but what `slope` and `inputs` need after `backward`, when the caller may change the input."""
         if self.layer.neuron.kernel != "lif":
-            self.known, self.levels = self.slope(self.whole), None
+            self.known, self.membranes = self.slope(self.whole), None
         # Not a slice of them, which would keep their memory.
         self.outputs, self.before, self.currents = self.outputs.new_empty(0), None, None
         if isinstance(self.xs, Stream):
@@ -370,6 +370,12 @@ class Activity:
     def inputs(self, steps: slice) -> Tensor:
         """The input, (time, batch, in_features), in the layer's dtype."""
         return _as_numbers(self._given[steps], self._like.dtype)
+
+    def add_inputs(self, trace: TraceBuffers) -> None:
+        """Add the input of all steps to a trace; only some steps at a time are in the layer's dtype."""
+        size = max(1, BLOCK // trace.values.numel())
+        for first in range(0, len(self), size):
+            backends.trace_scan(self.inputs(slice(first, first + size)), trace)
 
     @cached_property
     def _given(self) -> Tensor:
@@ -388,8 +394,8 @@ class Activity:
         if self.known is not None:
             return self.known[steps]
         if self.layer.neuron.kernel == "lif":
-            assert self.levels is not None  # also after `keep`, unlike `outputs`
-            return self.times_slope(torch.ones_like(self.levels[steps]), steps)
+            assert self.membranes is not None  # also after `keep`, unlike `outputs`
+            return self.times_slope(torch.ones_like(self.membranes[steps]), steps)
         ones = torch.ones_like(self.outputs[steps], dtype=self._like.dtype)
         if self.layer.neuron.kernel:
             return self._delta(ones, steps)
@@ -401,8 +407,8 @@ class Activity:
         """Multiply values of some steps, (time, batch, out_features), by `slope`, in place."""
         if self.layer.neuron.kernel != "lif":
             return values.mul_(self.slope(steps))
-        assert self.levels is not None
-        return backends.times_slopes(values, self.levels[steps], self.threshold, self.surrogate)
+        assert self.membranes is not None
+        return backends.times_slopes(values, self.membranes[steps], self.threshold, self.surrogate)
 
     def vjp(self, signal: Tensor, steps: slice) -> Tensor:
         """Return dL/d currents from dL/d outputs, and add the gradients of decays and thresholds.
@@ -422,8 +428,8 @@ class Activity:
             return self.times_slope(signal.clone(memory_format=torch.contiguous_format), steps)
         delta = self._delta(signal, steps)
         if raws:
-            assert self.levels is not None
-            by_decay = (delta * self.levels[steps]).sum(dim=(0, 1))
+            assert self.membranes is not None
+            by_decay = (delta * self.membranes[steps]).sum(dim=(0, 1))
             self._add_constants([(lambda: neuron.decay, by_decay)], steps)
         return delta
 
@@ -445,13 +451,13 @@ class Activity:
 
         Args: summed: function that multiplies such a factor by dL/d output, and sums over steps and samples.
         """
-        assert self.levels is not None
+        assert self.membranes is not None
         neuron: Any = self.layer.neuron
         slope = self.slope(steps)
-        found = [(lambda: neuron.threshold, -summed(slope * self.levels[steps]) / self.threshold)]
+        found = [(lambda: neuron.threshold, -summed(slope * self.membranes[steps]) / self.threshold)]
         if self.start is not None:
             earlier = slice(max(0, steps.start - 1), steps.stop - 1)
-            before = self.levels[earlier] - self.threshold * self.output(earlier)
+            before = self.membranes[earlier] - self.threshold * self.output(earlier)
             before = before if steps.start else torch.cat([self.start[None], before])
             found.append((lambda: neuron.decay, summed(slope * before)))
         self._add_constants(found, steps)
@@ -537,9 +543,9 @@ class Activity:
         if self.bias_learns or self.layer.neuron.kernel != "lif" or self.leak is None:
             self.learn(self.times_slope(signal, steps), steps)
             return
-        assert self.levels is not None
+        assert self.membranes is not None
         # One pass over the numbers in place of two.
-        backends.times_slopes(signal, self.levels[steps], self.threshold, self.surrogate, self.leak, self._after)
+        backends.times_slopes(signal, self.membranes[steps], self.threshold, self.surrogate, self.leak, self._after)
         self._learn_leaked(signal, steps, self.leak, self.trace)
 
     def learn_weight(
