@@ -51,6 +51,8 @@ OURS = ("trace", "coarse")
 """Rules of traceTorch, blue in the figure."""
 COLUMNS = 4
 """Panels in a row of the figure."""
+LEAST_SPAN = 4.0
+"""Points of accuracy that a panel spans at least."""
 
 
 class Task(NamedTuple):
@@ -293,6 +295,9 @@ def draw(cells: dict[tuple[str, str], dict[str, Any]]) -> Figure:
             panel.set_ylim(len(rules) - 0.5, -0.5)
             panel.set_yticks(range(len(rules)), rules)
             panel.grid(axis="y", linewidth=0.4, alpha=0.4)
+            low, high = panel.get_xlim()
+            wider = max(0.0, LEAST_SPAN - (high - low)) / 2  # so that chance does not look like a difference
+            panel.set_xlim(low - wider, high + wider)
             value_axis(panel.xaxis, 4)
         fig.supxlabel("test accuracy (%)", fontsize=8)
     return fig
