@@ -1,11 +1,11 @@
-"""One decision with learning, batch 1 to 32: the time of an update, and of its parts.
+"""Time of one decision with learning, at batch 1 and 32: of a whole update, and of its parts.
 
 python benchmarks/one_decision.py --json one_decision.json
 python benchmarks/one_decision.py --program .venv/bin/tracetorch --program ../before/.venv/bin/tracetorch
 
 Each case is a preset with overrides. The time of an update is taken from the run's own records (`train_seconds`), so
-evaluation, figures and start-up do not count. Several programs run in turn, so that a change in the machine's load
-affects all of them.
+evaluation, figures and start-up do not count. The programs alternate, so that a change in the machine's load affects
+all of them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PARTS = {
     "gradients": [("tracetorch.rules.base.Rule", "observe backward backward_reward")],
     "optimizer": [("torch.optim.Optimizer", "step zero_grad")],
 }
-"""By part: classes and their timed methods, also of subclasses. A call inside a timed call counts for the outer one."""
+"""By part: the timed methods of classes and their subclasses. A call within a timed call counts for the outer one."""
 
 Programs = Annotated[list[str] | None, typer.Option("--program", help="Path of a tracetorch to run; repeatable.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How many times each case is run.")]
@@ -59,17 +59,17 @@ def main(
     quick: common.Quick = False,
     json_path: common.JSON = None,
 ) -> None:
-    """Measure the ms of an update, median over the rounds. The parts are measured once, with the installed version."""
+    """Measure the ms of an update, median over the rounds; and once those of its parts, in this process."""
     machine = common.provenance(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     programs = program or [str(Path(sys.executable).with_name("tracetorch"))]
     cases = case or list(CASES)
     if quick:
         cases, updates, rounds = cases[:1], 20, 1
-    runs = [(case_name, program_path) for case_name in cases for program_path in programs]
-    seconds: dict[tuple[str, str], list[float]] = {run: [] for run in runs}
+    pairs = [(case_name, program_path) for case_name in cases for program_path in programs]
+    seconds: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
     for _ in range(rounds):
-        for case_name, program_path in runs:
+        for case_name, program_path in pairs:
             seconds[case_name, program_path].append(_update_seconds(program_path, case_name, updates, threads))
     rows: list[common.Row] = [
         {"case": case_name, "program": program_path, "update": common.summarize(values)}
@@ -116,9 +116,9 @@ def _update_seconds(program: str, case: str, updates: int, threads: int) -> floa
 
 
 def _parts(case: str, updates: int, threads: int) -> dict[str, float]:
-    """Seconds per update of each part, from a run in this process with timed methods. The cost of timing is included.
+    """Seconds per update of each part, and of the rest, from a run in this process; the timers' own cost is included.
 
-    Only calls during updates count, not those of the rehearsal and of the test.
+    Only calls during updates count, not those of the rehearsal and the test.
     """
     from importlib import import_module  # noqa: PLC0415
 
@@ -139,7 +139,7 @@ def _parts(case: str, updates: int, threads: int) -> dict[str, float]:
 
     def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             if is_inside[0] or not is_training[0]:
                 return method(*args, **kwargs)
             is_inside[0], start = True, time.perf_counter()
@@ -149,7 +149,7 @@ def _parts(case: str, updates: int, threads: int) -> dict[str, float]:
                 spent[part] += time.perf_counter() - start
                 is_inside[0] = False
 
-        return run
+        return wrapper
 
     replaced: list[tuple[type, str, Any]] = [(Run, "training", training)]
     Run.training = watched_training  # type: ignore[method-assign]
@@ -177,7 +177,7 @@ def _parts(case: str, updates: int, threads: int) -> dict[str, float]:
 
 
 def _subclasses(kind: type) -> list[type]:
-    """A class and all classes derived from it."""
+    """The class and all its subclasses, direct and indirect."""
     return [kind, *(derived for child in kind.__subclasses__() for derived in _subclasses(child))]
 
 

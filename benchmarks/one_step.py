@@ -1,6 +1,6 @@
-"""Peak memory and time of one training step in this process, as JSON on the last line.
+"""Extra peak memory and time of one training step in this process, as JSON on the last line.
 
-`memory.py` starts it, once for each contender and length: one_step.py ours 784-256-10 128 1000 cpu 2
+`memory.py` starts a new process for each measurement: one_step.py ours 784-256-10 128 1000 cpu 2
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from inputs import Inputs
 from rounds import Peak, out_of_memory, timed
 
 WARM_UP = 10 * (200,)
-"""Lengths of the warm-up steps: longer than a chunk, and enough of them to fill the pools of the allocators."""
+"""Lengths of the warm-up training steps: longer than a rule's chunk, and enough steps to fill the allocators' pools."""
 
 
 def main(*, contender: str, network: str, batch: int, steps: int, device: str, threads: int) -> None:
-    """Measure one contender."""
+    """Measure one training step of one contender."""
     machine_device, sizes = start(device, threads), widths(network)
     rates, target = Inputs("uniform", sizes, batch, "sample", machine_device)(0)
     runner = build(TRAINERS[contender], sizes, machine_device)
@@ -30,15 +30,15 @@ def main(*, contender: str, network: str, batch: int, steps: int, device: str, t
     runner.prepare(rates, steps, 1)
     peak = Peak(machine_device)
     peak.start()
-    answer: dict[str, object] = {"detail": runner.detail, "skipped": ""}
+    result: dict[str, object] = {"detail": runner.detail, "skipped": ""}
     try:
         seconds = timed(partial(runner.train_step, rates, steps, 1, target), machine_device)
-        answer |= {"seconds": seconds, "extra_bytes": peak.read()}
+        result |= {"seconds": seconds, "extra_bytes": peak.read()}
     except Exception as error:
         if not out_of_memory(error):
             raise
-        answer |= {"skipped": "ran out of memory"}
-    console.print(json.dumps(answer), markup=False)
+        result |= {"skipped": "ran out of memory"}
+    console.print(json.dumps(result), markup=False)
 
 
 if __name__ == "__main__":

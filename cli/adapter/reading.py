@@ -1,4 +1,4 @@
-"""Reads and writes configs. Files are untrusted: reading one calls no function, expands no alias and does not block."""
+"""Configs from and to YAML. Files are untrusted: reading one calls no function, expands no alias and does not block."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tracetorch import files
 from tracetorch.cli.errors import UsageError, shorten
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_.][\w.]*)\}", re.ASCII)
-"""A plain reference to a value of the same config. Anything else between braces may call a function, and is refused."""
+"""A plain reference to a value of the same config. Other references may call a function, and are refused."""
 
-_LONGEST_CHAIN = 2 * files.DEEPEST  # nested references and lists; OmegaConf resolves about 50
+_LONGEST_CHAIN = 2 * files.DEEPEST  # levels of nesting and references; OmegaConf resolves about 50 references
 
 _FLOAT = re.compile(
     r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -54,7 +54,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class _Dumper(yaml.SafeDumper):
-    """A dumper whose output the loader reads as the same values; it writes a repeated list twice, not as an alias."""
+    """The dumper for `_Loader`; it writes a repeated list twice, because the loader refuses aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -65,7 +65,7 @@ _numbers_as_typed(_Dumper)
 
 
 def to_yaml(config: dict[str, Any]) -> str:
-    """The text of a config's file."""
+    """The YAML text of a config."""
     return str(yaml.dump(config, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
 
 
@@ -76,7 +76,7 @@ def portable(value: Any) -> Any:
 
 
 def restored(value: Any) -> Any:
-    """The inverse of `portable`."""
+    """The inverse of `portable`; a string such as ".inf" becomes a number, too."""
     return _map_leaves(value, lambda leaf: _NOT_FINITE.get(leaf, leaf) if isinstance(leaf, str) else leaf)
 
 
@@ -87,12 +87,12 @@ def _map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def read_yaml(path: Path, *, references: bool = False) -> dict[str, Any]:
-    """Read the config in a YAML file. Raises: UsageError if it cannot be read, and as `parse_yaml`."""
+    """Read the config in a YAML file. Raises: UsageError, as `read_config_text` and `parse_yaml`."""
     return parse_yaml(read_config_text(path), path, references=references)
 
 
 def read_config_text(path: Path) -> str:
-    """The text of a config's file, without a byte order mark. Raises: UsageError."""
+    """The text of a config file, without a byte order mark. Raises: UsageError if it cannot be read."""
     try:
         return files.read_text(path, files.MOST_CONFIG_BYTES).removeprefix("\ufeff")
     except OSError as error:
@@ -107,15 +107,15 @@ def parse_yaml(text: str, origin: Path, *, references: bool = False) -> dict[str
     """Parse the config in a YAML text into plain values.
 
     Args: references: whether a value may refer to another, for example `${seed}`; references stay unresolved.
-    Raises: UsageError, one sentence, for anchors and aliases (a few lines of them expand to gigabytes), tags (which
-        call functions), deep nesting, keys that are not strings, and values that `check_plain` refuses.
+    Raises: UsageError, one sentence, for invalid YAML, a text without keys, a repeated key, anchors and aliases (a few
+        lines expand to gigabytes), tags (which call functions), deep nesting, and what `check_plain` refuses.
     """
     try:
         _check_events(text, origin)
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{origin} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
-    if content is None and references:  # a preset may be empty
+    if content is None and references:  # `references` is for presets, which may be empty
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"{origin} is not a config: it has no keys")
@@ -141,7 +141,7 @@ def check_plain(value: Any, origin: object = "", key: str = "", *, references: b
     """Check that a config may hold a value: a string, number, boolean, null, list, or mapping with string keys.
 
     Args: origin, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
-    Raises: UsageError that names the first key that holds anything else.
+    Raises: UsageError that names the first key with another value, or with a reference that is not allowed.
     """
     location = f"{origin}: {key}" if origin and key else f"{origin}{key}"
     if isinstance(value, dict):
@@ -162,19 +162,19 @@ def check_plain(value: Any, origin: object = "", key: str = "", *, references: b
 
 
 def has_plain_references(value: Any) -> bool:
-    """Whether all references in a value are plain, such as `${seed}`; False for references next to a backslash."""
+    """Whether all references in a value are plain, such as `${seed}`; a reference in a text with a backslash is not."""
     if not isinstance(value, str) or "${" not in value:
         return True
     return "\\" not in value and "${" not in _REFERENCE.sub("", value)
 
 
 def check_unfolded(config: dict[str, Any]) -> None:
-    """Check that a config stays within the size limit of its file once its references are resolved.
+    """Check that a config stays within the size limit of a config file once its references are resolved.
 
-    Ten lines of nine references each would expand to gigabytes. The sizes are added up without resolving. A
-    reference to a missing value, or to itself, adds nothing: it is refused when it is resolved.
+    Ten lines of nine references each would expand to gigabytes, so the sizes are added up without resolving. A
+    reference to a missing value, or to itself, adds nothing: resolving it fails later.
 
-    Raises: UsageError that names the first key that is too large.
+    Raises: UsageError that names the first key that is too large or too deep, or a reference through a reference.
     """
     _size(config, (), 0, {})
 
@@ -186,30 +186,30 @@ _KeyPath = tuple[str, ...]
 def _size(
     config: dict[str, Any], path: _KeyPath, depth: int, known: dict[_KeyPath, tuple[int, int]]
 ) -> tuple[int, int]:
-    """The size of a value once resolved (characters plus values), and its depth of nested lists and references.
+    """The size of a value once resolved (characters plus values), and its height (levels nested inside the value).
 
-    Args: depth: the nesting above the value. known: the results so far.
+    A mapping, a list and a reference are one level each. Args: depth: levels above the value. known: results by path.
     """
     if path in known:
         return known[path]
     known[path] = 0, 0  # ends the recursion for a value that refers to itself
     value = _value_at(config, path)
-    size, inner = 1, []
+    size, inner_paths = 1, []
     if isinstance(value, dict):
         size += sum(map(len, value))
-        inner = [(*path, name) for name in value]
+        inner_paths = [(*path, name) for name in value]
     elif isinstance(value, list):
-        inner = [(*path, str(index)) for index in range(len(value))]
+        inner_paths = [(*path, str(index)) for index in range(len(value))]
     else:
         size += len(_REFERENCE.sub("", str(value)))
         for name in _REFERENCE.findall(str(value)):
-            names = name.lstrip(".")
-            dots = len(name) - len(names)  # one for each level up; a name without a dot starts at the top
-            inner.append((*(path[:-dots] if dots else ()), *names.split(".")))
+            dotted = name.lstrip(".")
+            dots = len(name) - len(dotted)  # one for each level up; a name without a dot starts at the top
+            inner_paths.append((*(path[:-dots] if dots else ()), *dotted.split(".")))
     height = 0
-    for other in inner:
+    for inner_path in inner_paths:
         is_too_deep = depth >= _LONGEST_CHAIN
-        inner_size, inner_height = (0, _LONGEST_CHAIN) if is_too_deep else _size(config, other, depth + 1, known)
+        inner_size, inner_height = (0, _LONGEST_CHAIN) if is_too_deep else _size(config, inner_path, depth + 1, known)
         size, height = size + inner_size, max(height, inner_height + 1)
     if depth + height > _LONGEST_CHAIN:
         raise UsageError(f"{_key(path)}: lists and references are nested more than {_LONGEST_CHAIN} deep")
@@ -221,7 +221,7 @@ def _size(
 
 
 def _value_at(config: dict[str, Any], path: _KeyPath) -> Any:
-    """The value at a path; None if there is none. Raises: UsageError for a path through a value that is a reference."""
+    """The value at a path; None for a missing key. Raises: UsageError for a path through a reference."""
     value: Any = config
     for name in path:
         if isinstance(value, str) and "${" in value:

@@ -1,4 +1,4 @@
-"""What can be searched: the files in `conf/search/`, changes to them, and everything that can be wrong with either."""
+"""Searches: the files in `conf/search/`, changes to them, and the messages for mistakes in either."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from tracetorch.cli.tuning.validate import Composer, validate
 
 
 def prepared(*words: str):
-    about, overrides = split_search([*CLICKS, *words])
-    return validate(read_search(about), Composer(overrides, None, []))
+    search_lines, overrides = split_search([*CLICKS, *words])
+    return validate(read_search(search_lines), Composer(overrides, None, []))
 
 
 def test_each_file_has_a_header_whose_commands_work(here):
@@ -49,11 +49,11 @@ def test_the_searches_of_the_document_pass_the_checks():
 
 
 def test_a_quoted_value_is_read_as_that_value():
-    words = ["adam", "null", "True", "0.1..1.2", "it's", "a\\b", ""]
-    for value in [None, True, 3, -2, 1e-05, 0.1, 1e30, *words, [1, [2.5]], {"a": 1, "b": "c d"}, ["x", None]]:
+    strings = ["adam", "null", "True", "0.1..1.2", "it's", "a\\b", ""]
+    for value in [None, True, 3, -2, 1e-05, 0.1, 1e30, *strings, [1, [2.5]], {"a": 1, "b": "c d"}, ["x", None]]:
         read_again = parse(f"key={quote_value(value)}").value()
         assert read_again == value and type(read_again) is type(value)
-    assert parse(f"key={quote_value('${x}')}").value() == "\\${x}"  # OmegaConf takes the backslash off
+    assert parse(f"key={quote_value('${x}')}").value() == "\\${x}"  # OmegaConf removes the backslash
 
 
 def test_typed_words_change_the_space_of_a_search(here):
@@ -72,16 +72,16 @@ def test_typed_words_change_the_space_of_a_search(here):
     assert (found.trials, found.metric, found.direction, found.pruner) == (3, "loss", "minimize", "none")
     assert list(found.space) == ["train.learn_every"]
     assert search_from(json.loads(json.dumps(found.content()))) == found
-    (here / "mine.yaml").write_text("space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}}\n")  # as people write
+    (here / "mine.yaml").write_text("space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}}\n")  # text in YAML 1.1
     assert read_search(["search=mine.yaml"]).space == {"optimizer.lr": Range(1e-4, 0.1, log=True)}
     assert parameter("x", {"low": 1, "high": 1}) == Range(1, 1)
-    assert parameter("x", {"low": 0.1, "high": 0.7, "step": 0.1}).step == 0.1  # which rounding alone keeps from the end
+    assert parameter("x", {"low": 0.1, "high": 0.7, "step": 0.1}).step == 0.1  # 0.6/0.1 is below 6 in floats
 
 
 def test_whole_numbers_are_searched_where_the_key_takes_no_others():
     for key, low, high, whole in (
         ("train.updates", 1, 4, True),
-        ("train.patience", 1, 4, True),  # null now, and takes no fractions
+        ("train.patience", 1, 4, True),  # null by default, and takes no fractions
         ("optimizer.lr", 1, 4, False),
         ("task.delay", 0.1, 0.2, False),
     ):
@@ -122,12 +122,12 @@ WRONG = [
     ([RATE, "~search.space.optimizer.lr"], "search.space is empty"),
     ([RATE, "search.space.optimizer.rl.high=1"], "it has no optimizer.rl. Did you mean 'optimizer.lr'"),
     ([RATE, "search.space.optimizer.lr=1"], "write optimizer.lr.low=…"),
-    # its keys
+    # the keys of its space
     ([RATE, "search.space.optimizer.momentum={low: 0, high: 1}"], "It belongs to optimizer=rmsprop and optimizer=sgd"),
     ([RATE, "search.space.seed={low: 0, high: 9}"], "'seed' cannot be searched. A search changes task"),
     ([RATE, "search.space.optimzer.lr={low: 0, high: 9}"], "Did you mean 'search.space.optimizer'?"),
     ([RATE, "search.space.optimizer={choices: [adam, admw]}"], "Did you mean 'adamw'"),
-    # its values
+    # the ranges and choices
     ([RATE, "search.space.optimizer.lr.low=0.5"], "low=0.5 is above high=0.3"),
     ([RATE, "search.space.optimizer.lr.low=0"], "a logarithmic scale begins above 0, and low=0"),
     ([RATE, "search.space.optimizer.lr.low=fast"], "lr.low must be a number, got 'fast'"),
@@ -144,7 +144,7 @@ WRONG = [
     ([RATE, "search.space.optimizer.lr={low: 0, high: 1, step: 0}"], "lr.step must be above 0, got 0"),
     ([RATE, "search.space.train.updates={low: 1.5, high: 3}"], "low=1.5: train.updates must be a whole"),
     ([RATE, "search.space.optimizer.lr={low: -1, high: 1}"], "optimizer.lr.low=-1: optimizer: "),
-    # the rest
+    # overrides and options next to the search
     ([RATE, "output.dir=x"], "the folder of a study is named by --study x"),
     ([RATE, "task.validation_trials=0"], "set task.validation_trials above 0"),
     ([RATE, "experiment=mnist_sample"], "set task.validation_digits above 0"),

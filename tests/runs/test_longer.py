@@ -1,4 +1,4 @@
-"""Going on with a run to another length, and a config.yaml that was edited by hand."""
+"""Continuing a run to a new length, and refusing a config.yaml that was edited by hand."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from tracetorch.runs import RunFolder
 
 
 def longer(tmp_path, **changes):
-    """Go on in tmp_path/run with another length."""
+    """Continue the run in tmp_path/run to a new length."""
     return train(tmp_path, resume_from=RunFolder(tmp_path / "run"), new_length=True, **changes)
 
 
@@ -36,12 +36,12 @@ def test_a_run_goes_on_with_the_learning_rate_of_a_run_of_the_new_length(tmp_pat
                 found[values["done"]] = made[0].param_groups[0]["lr"]
 
         options = {"schedule": schedule, "optimizer": optimizer, "listener": listen}
-        return changes.pop("how", train)(tmp_path, **options, **changes), found
+        return changes.pop("run_with", train)(tmp_path, **options, **changes), found
 
     whole, all_rates = rates(name="whole", updates=12)
     rates(updates=5)
     change(tmp_path / "run" / "run.json", summary={"updates": 5, "wall_seconds": 7000.0})
-    run, later_rates = rates(how=longer, updates=12)
+    run, later_rates = rates(run_with=longer, updates=12)
     assert later_rates == {at: pytest.approx(all_rates[at], abs=1e-9) for at in range(6, 13)}
     if schedule == "none":
         assert_equal_weights(run, whole)
@@ -49,7 +49,7 @@ def test_a_run_goes_on_with_the_learning_rate_of_a_run_of_the_new_length(tmp_pat
     assert facts(run)["planned_updates"] == facts(run)["summary"]["updates"] == 12
     assert [one["planned_updates"] for one in facts(run)["earlier_lengths"]] == [5]
     assert facts(run)["earlier_lengths"][0]["summary"]["updates"] == 5
-    assert 7000 < facts(run)["summary"]["wall_seconds"] < 8000  # the sum of the sessions
+    assert 7000 < facts(run)["summary"]["wall_seconds"] < 8000  # 7000 s of the earlier session are included
 
 
 def test_a_run_that_patience_ended_or_that_was_interrupted_goes_on(tmp_path):
@@ -81,13 +81,13 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def mine(finished, here):
-    """A copy of a finished run in the present folder."""
+    """A copy of a finished run, in the current folder."""
     shutil.copytree(finished, here / "it")
     return here / "it"
 
 
 def test_resume_takes_a_length_and_records_it(mine):
-    change(mine / "run.json", status="killed")  # a status that no run writes is no obstacle
+    change(mine / "run.json", status="killed")  # resume ignores a status that no run writes
     ended = ran("resume", "it", "train.updates=3")
     assert "goes on from update 2 to 3" in ended.stdout and facts_in(mine)["summary"]["updates"] == 3
     assert "updates: 3\n" in (mine / "config.yaml").read_text() and facts_in(mine)["config"]["train"]["updates"] == 3
@@ -144,7 +144,8 @@ def test_a_config_that_was_edited_by_hand_is_refused_by_every_verb_that_reads_th
         path.write_text(content.replace(before, after))
         for words in (["resume", "it"], ["eval", "it"], ["plot", "it"], ["run", "--from", "it"]):
             assert re.search(f"config.yaml: {phrase}", refused(*words)), words
-    path.write_text(content.replace("updates: 2", "updates: 9"))  # also what a kill leaves while a length is written
+    path.write_text(content.replace("updates: 2", "updates: 9"))  # a kill as a length is written leaves this, too
     assert "goes on from update 2 to 3" in ran("resume", "it", "train.updates=3").stdout
+    # Comments, spaces and the output folder do not change what is trained.
     path.write_text("# mine\n" + path.read_text().replace("root: outputs", "root:   elsewhere"))
     ran("eval", "it")

@@ -8,7 +8,7 @@ from tracetorch.tasks import CueAccumulation
 
 def test_each_population_fires_in_its_intervals_and_the_target_is_the_side_with_more_cues():
     task = CueAccumulation(batch_size=200)
-    assert (task.steps, task.input_size, task.readout_window) == (7 * 150 + 1050 + 150, 40, 150)  # as in the paper
+    assert (task.steps, task.input_size, task.readout_window) == (7 * 150 + 1050 + 150, 40, 150)  # Bellec et al. (2020)
     assert task.example()[1] == {"cues": (0, 1050), "delay": (1050, 2100), "recall": (2100, 2250)}
     batch = task.train_batch(0)
     spikes = batch.xs.dense().view(task.steps, 200, 4, 10).mean(dim=-1)
@@ -20,12 +20,12 @@ def test_each_population_fires_in_its_intervals_and_the_target_is_the_side_with_
     assert float(noise.mean()) == pytest.approx(0.01, abs=0.0005)
     cues = spikes[:1050].unflatten(0, (7, 150)).sum(dim=1)[..., :2] > 0  # (cues, batch, sides)
     on_right = cues[..., 1]
-    assert torch.equal(on_right, ~cues[..., 0])  # one side only, and the same in the whole cue
+    assert torch.equal(on_right, ~cues[..., 0])  # exactly one side fires in each cue
     assert torch.equal(batch.target, (on_right.sum(dim=0) > 3).long())
     assert torch.equal(batch.conditions["surplus"], 2.0 * on_right.sum(dim=0) - 7)
     assert torch.equal(batch.conditions["last_cue_accuracy"], (on_right[-1] == batch.target).float())
-    most = on_right[-3:].sum(dim=0) > 1
-    assert torch.equal(batch.conditions["last_three_accuracy"], (most == batch.target).float())
+    majority = on_right[-3:].sum(dim=0) > 1
+    assert torch.equal(batch.conditions["last_three_accuracy"], (majority == batch.target).float())
 
 
 def test_the_shortcuts_have_their_computed_accuracies():

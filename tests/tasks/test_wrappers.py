@@ -1,4 +1,4 @@
-"""Tasks that wrap other tasks: rewards instead of labels, classes in blocks, and actions that change their meaning."""
+"""Wrappers of tasks: rewards instead of labels, classes in blocks, and actions that change their meaning."""
 
 import itertools
 
@@ -20,12 +20,12 @@ def clicks(batch=4):
 
 
 def test_a_switching_environment_checks_actions_in_the_test_and_says_that_episodes_began_again():
-    world = Reversal(RewardedTask(clicks()), every=3)
+    reversal = Reversal(RewardedTask(clicks()), every=3)
     with pytest.raises(ValueError, match="action"):
-        world.test(lambda xs, begins: torch.full((len(begins),), 7))
-    world.environment.restarted = True
-    world.load_state_dict(world.state_dict())
-    assert world.restarted
+        reversal.test(lambda xs, begins: torch.full((len(begins),), 7))
+    reversal.environment.restarted = True
+    reversal.load_state_dict(reversal.state_dict())
+    assert reversal.restarted
     with pytest.raises(TypeError, match="seed"):
         Reversal(RewardedTask(clicks()), every=3, seed=1.5)
 
@@ -66,29 +66,29 @@ def test_each_action_changes_its_meaning_at_each_switch():
 
 
 def test_a_test_uses_the_present_meaning_of_the_actions_also_from_a_checkpoint():
-    world, later = (Reversal(RewardedTask(clicks()), every=3, jitter=0.0) for _ in range(2))
+    original, restored = (Reversal(RewardedTask(clicks()), every=3, jitter=0.0) for _ in range(2))
     target = torch.cat([batch.target for batch in clicks().eval_batches("test")])
 
     def returns(environment):
         return float(environment.test(lambda xs, begins: target)["return"].mean())
 
-    assert returns(world) == 1
+    assert returns(original) == 1
     for _ in range(3):
-        world.act(torch.zeros(4, dtype=torch.long))
-    assert world.switches == [3] and returns(world) == 0 and returns(later) == 1
-    later.load_for_test(world.state_dict())
-    assert returns(later) == 0
+        original.act(torch.zeros(4, dtype=torch.long))
+    assert original.switches == [3] and returns(original) == 0 and returns(restored) == 1
+    restored.load_for_test(original.state_dict())
+    assert returns(restored) == 0
     nested = Reversal(Reversal(RewardedTask(clicks()), every=3, jitter=0.0), every=99)
-    nested.load_for_test({"acts": 0, "environment": world.state_dict()})
+    nested.load_for_test({"acts": 0, "environment": original.state_dict()})
     assert returns(nested) == 0
     both = Reversal(Reversal(RewardedTask(clicks()), every=2, jitter=0.0), every=3, jitter=0.0)
     contexts = [both.context]
     for _ in range(6):
         both.act(torch.zeros(4, dtype=torch.long))
         contexts.append(both.context)
-    assert contexts == [at // 2 + at // 3 for at in range(7)]  # the changes of both
-    world.reset()
-    assert world.switches == [] and returns(world) == 1
+    assert contexts == [at // 2 + at // 3 for at in range(7)]  # the sum of both contexts
+    original.reset()
+    assert original.switches == [] and returns(original) == 1
 
 
 def test_a_block_has_its_classes_only_and_a_round_has_each_class_once():
@@ -107,15 +107,15 @@ def test_a_block_has_its_classes_only_and_a_round_has_each_class_once():
 
 @pytest.mark.parametrize("encoding", ["poisson", "constant"])
 def test_the_trials_of_a_block_are_those_of_the_task(encoding):
-    blocks, task = (digits(batch_size=5, encoding=encoding) for _ in range(2))
-    batch = Blocks(blocks, classes=2, every=3).train_batch(4)
-    names, dense = batch.conditions["digit"].tolist(), batch.xs.dense()
+    inner, task = (digits(batch_size=5, encoding=encoding) for _ in range(2))
+    batch = Blocks(inner, classes=2, every=3).train_batch(4)
+    digit_ids, dense = batch.conditions["digit"].tolist(), batch.xs.dense()
     originals = [task.train_batch(number) for number in range(task.batches_per_pass)]
-    where = {int(name): (each, at) for each in originals for at, name in enumerate(each.conditions["digit"])}
-    for row, (original, at) in enumerate(where[name] for name in names):
+    place_of = {int(digit): (each, at) for each in originals for at, digit in enumerate(each.conditions["digit"])}
+    for row, (original, at) in enumerate(place_of[digit] for digit in digit_ids):
         assert int(original.target[at]) == int(batch.target[row])
         assert torch.equal(original.xs.dense()[:, at], dense[:, row])
-    assert len(set(names)) == 5
+    assert len(set(digit_ids)) == 5
 
 
 def test_consecutive_batches_of_a_block_rarely_share_a_trial():
@@ -131,7 +131,7 @@ def test_the_reward_is_1_for_the_right_choice_and_a_test_has_each_held_out_trial
         outcome = environment.act((task.train_batch(number).target + shift) % 2)
         assert torch.equal(outcome.reward, 1.0 - shift)
         assert bool(outcome.terminated.all()) and not bool(outcome.truncated.any()) and outcome.final is None
-    assert environment.state_dict() == {"number": 5}  # no label
+    assert environment.state_dict() == {"number": 5}  # the number of the batch, without its labels
     targets = [batch.target for batch in task.eval_batches("test")]
     shown = iter(targets)
 

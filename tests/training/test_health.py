@@ -1,4 +1,4 @@
-"""A network that cannot learn is reported: which layer, and what to try."""
+"""Reports on a network that cannot learn: the layer at fault and a remedy."""
 
 import re
 from contextlib import nullcontext, suppress
@@ -14,7 +14,7 @@ from tracetorch.training.health import DeadNetworkError, check_loss
 
 
 def trained(*layers, inputs=1.0, signal=1.0):
-    """A network after one learning moment, and its mean output."""
+    """A network with the gradients of one batch, before an update, and its mean output."""
     torch.manual_seed(0)
     net = Sequential(*(layers or lively()))
     for layer in net:
@@ -34,7 +34,7 @@ SILENT = (
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("make", "phrase"),
     [
         (trained, ""),
         (lambda: trained(LIF(6, 5, trainable=()), LIS(5, 3)), ""),  # a fixed layer needs no gradient
@@ -48,9 +48,9 @@ SILENT = (
         (lambda: trained(inputs=torch.inf), "the input is not finite: input 0 of sample 0 is or was; look at the task"),
     ],
 )
-def test_a_network_that_cannot_learn_is_refused_with_the_layer_and_advice(made, said):
-    net, output = made()
-    with pytest.raises(TrainingError, match=rf"^update 7: {re.escape(said)}[^\n]*$") if said else nullcontext():
+def test_a_network_that_cannot_learn_is_refused_with_the_layer_and_advice(make, phrase):
+    net, output = make()
+    with pytest.raises(TrainingError, match=rf"^update 7: {re.escape(phrase)}[^\n]*$") if phrase else nullcontext():
         check_health(net, output, 7)
 
 
@@ -97,32 +97,32 @@ def test_a_value_that_is_not_finite_is_traced_to_the_input_or_the_first_broken_p
 
 
 def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
-    dead, well, (silent, _) = trained(inputs=0.0), trained(), trained(*lively(1e6))
+    dead, healthy, (silent, _) = trained(inputs=0.0), trained(), trained(*lively(1e6))
     watch = HealthWatch(patience=3)
-    for net, output in (dead, dead, well, dead, dead):
+    for net, output in (dead, dead, healthy, dead, dead):
         watch.look(net, output, 7, last=False)
     with pytest.raises(TrainingError, match="update 8: the input is silent"):
         watch.look(*dead, 8, last=False)
     watch, rewarded = HealthWatch(), HealthWatch(rewarded=True)
     with pytest.raises(TrainingError, match="is silent"):
         rewarded.look(silent, None, 1, last=True)  # no earlier check has passed
-    for one in (watch, rewarded):
-        one.look(*well, 6, last=False)
+    for each in (watch, rewarded):
+        each.look(*healthy, 6, last=False)
     with pytest.raises(TrainingError, match="the input is silent"):
         watch.look(*dead, 7, last=True)
     resumed = HealthWatch(rewarded=True)
     resumed.load_state_dict(rewarded.state_dict())
-    resumed.look(silent, None, 7, last=True)  # with rewards, one silence is tolerated if a check has passed
+    resumed.look(silent, None, 7, last=True)  # with rewards, a silent end is tolerated if a check has passed
     resumed.look(silent, None, 8, last=False)
     with pytest.raises(TrainingError, match="is silent"):
         resumed.look(silent, None, 9, last=False)
-    well[0][1].weight.grad[0, 0] = torch.inf  # permanent: an error at once
+    healthy[0][1].weight.grad[0, 0] = torch.inf  # no recovery: an error at the first check
     with pytest.raises(TrainingError, match="not finite"):
-        HealthWatch(rewarded=True).look(*well, 7, last=False)
+        HealthWatch(rewarded=True).look(*healthy, 7, last=False)
 
 
 @pytest.mark.parametrize(
-    ("layers", "signal", "words"),
+    ("layers", "signal", "pattern"),
     [
         ((), 0.0, r"the gradient of layer 0 \(LIF\(6, 5\)\) is zero, the gradient of layer 1"),
         ((LIF(6, 5, threshold=1e6), LIS(5, 3)), 1.0, r"layer 0 \(LIF\(6, 5\)\) is silent"),
@@ -130,7 +130,7 @@ def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
         ((), 1.0, r"no layer is silent and no gradient is zero; raise optimizer\.lr"),
     ],
 )
-def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, signal, words, caplog):
+def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, signal, pattern, caplog):
     net, _ = trained(*layers, signal=signal)
     watch, resumed = HealthWatch(), HealthWatch()
     for update, loss in ((1, 0.5), (2, 0.7), (3, 0.7)):
@@ -141,7 +141,7 @@ def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, sig
         resumed.compare(net, 0.7, update)
     (message,) = caplog.messages
     assert message.startswith("update 4: the loss was 0.7 at each of the last 3 evaluations: ")
-    assert re.search(words, message)
+    assert re.search(pattern, message)
 
 
 def test_a_trainable_parameter_that_the_rule_leaves_out_is_named_once(caplog):

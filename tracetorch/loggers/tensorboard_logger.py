@@ -1,4 +1,4 @@
-"""The logger for TensorBoard."""
+"""A logger that writes event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tracetorch.optional import library
 
 
 class TensorBoard(Logger):
-    """Event files in the folder `tensorboard` of the run: `tensorboard --logdir outputs` shows all runs.
+    """Writes event files in the run's folder `tensorboard`; `tensorboard --logdir outputs` shows all runs.
 
     A record of the split "train" becomes the curves `train/loss`, `train/accuracy`, … over the updates; the config and
-    the summary become texts. After `resume`, TensorBoard hides the earlier points after the checkpoint.
+    the summary become texts. `resume` logs the points after the checkpoint again; TensorBoard hides the old ones.
 
-    Args: flush_seconds: seconds between two writes to the disk.
+    Args: flush_seconds: time between two writes to disk, seconds.
     Raises: MissingLibraryError without tensorboard.
     """
 
@@ -40,6 +40,6 @@ class TensorBoard(Logger):
 
 
 def _as_markdown(values: Mapping[str, Any]) -> str:
-    """Return a table of dotted keys and values in Markdown."""
+    """Return a Markdown table of the dotted keys and their values."""
     rows = [f"| {name} | {value} |" for name, value in flat(values)]
     return "\n".join(["| key | value |", "| --- | --- |", *rows])

@@ -1,4 +1,4 @@
-"""Style and saving of figures: one style, colours for all kinds of colour vision, reproducible files."""
+"""Style and saving of figures: one style, a palette for all kinds of colour vision, reproducible files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ COLORS = {
     "black": "#000000",
     "grey": "#767676",
 }
-"""The palette of Okabe and Ito (2008), and a grey for secondary elements."""
+"""The palette of Okabe and Ito (2008), with a grey for secondary elements."""
 
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
@@ -97,13 +97,13 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 200,
     "svg.fonttype": "none",  # text stays text, which an editor can change and a reader can search
     "pdf.fonttype": 42,  # TrueType, which publishers ask for
-    "svg.hashsalt": "tracetorch",  # without it, names in an SVG are random
+    "svg.hashsalt": "tracetorch",  # without it, the ids in an SVG are random
 }
 """matplotlib's rcParams for a paper figure: at least 7 pt, thin axes on two sides, no frame around a legend."""
 
 _FIXED = {"figure.figsize", "figure.autolayout", "figure.constrained_layout.use", "savefig.bbox", "savefig.format"}
 _FIXED |= {"svg.hashsalt", "backend", "interactive"}
-"""Settings of a style file that are ignored: they would change the width, or make the bytes of a figure differ."""
+"""Settings of a style file that are ignored: of the size, the layout, the saved bytes, and windows."""
 
 RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 """A thin white edge, for markers that may overlap."""
@@ -121,16 +121,16 @@ _look: ContextVar[_Look] = ContextVar("look", default=_DEFAULT_LOOK)
 
 @contextmanager
 def look(*, width: float | None = None, style: str | Path | None = None, title: str | None = None) -> Iterator[None]:
-    """Change all figures that are made in the block.
+    """Set width, style and title of all figures that are made in the block.
 
     Args:
-        width: in inches, such as 3.4 for one column and 7 for two; None: that of each figure. Panels of a fixed shape,
-            such as images, change their height too; others keep it.
-        style: a style file of matplotlib (`axes.labelsize: 9`), on top of `STYLE`. A font size alone scales all text.
-            The colours and widths that distinguish lines stay.
+        width: in inches, for example 3.4 for one column and 7 for two; None: the default of each figure. The height
+            changes in proportion if a panel has a fixed aspect, as images have; otherwise it stays.
+        style: a style file of matplotlib (`axes.labelsize: 9`), on top of `STYLE`. `font.size` also scales the
+            text sizes that the file does not set. The colours and widths that distinguish lines stay.
         title: above each figure; None: no title.
-    Raises: ValueError for a width outside of 1 to 30 inches, a setting that matplotlib does not know, or mathematics in
-        a title that it cannot read; OSError for a file that cannot be read.
+    Raises: ValueError for a width outside of 1 to 30 inches, a setting or value that matplotlib does not accept, or a
+        title with mathematics that it cannot parse; OSError for a file that cannot be read.
     Example:
         >>> with look(width=7, title="One trial"), figure() as fig:
         ...     line = fig.subplots().plot([0, 1], [0, 1])
@@ -180,7 +180,7 @@ def _read_style(path: Path) -> dict[Any, Any]:
 
 
 def _without_comment(line: str) -> str:
-    """A line up to the first # outside of quotes."""
+    """The part of a line before the first # outside of double quotes."""
     for at, character in enumerate(line):
         if character == "#" and line[:at].count('"') % 2 == 0:
             return line[:at].strip()
@@ -188,7 +188,7 @@ def _without_comment(line: str) -> str:
 
 
 class StyledFigure(Figure):
-    """A figure that applies its style while it is drawn, too: matplotlib makes some ticks only then."""
+    """A figure that applies its style again while drawing: matplotlib makes some ticks only then."""
 
     style: Mapping[Any, Any] = STYLE
 
@@ -228,9 +228,9 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
 
 
 def _thin_out(axis: Axis) -> None:
-    """Leave out every second tick, but not the one at 0, until no label touches the next one."""
+    """Remove every second tick, repeatedly, until no labels touch; a tick at 0 stays."""
     if isinstance(axis.get_major_locator(), FixedLocator):
-        return  # these ticks were chosen, and may have names
+        return  # ticks that the caller chose, possibly with names
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high and tick.label1.get_visible()]
     while len(ticks) > 1:
@@ -244,25 +244,25 @@ def _thin_out(axis: Axis) -> None:
 
 
 def is_narrow() -> bool:
-    """Whether `look` asks for figures narrower than 5 inches; panels are then one below the other."""
-    wanted = _look.get().width
-    return wanted is not None and wanted < _NARROW
+    """Whether `look` sets a width below 5 inches, at which panels are stacked."""
+    width = _look.get().width
+    return width is not None and width < _NARROW
 
 
 def small() -> Any:
-    """The size of small text, such as ticks, in the present style."""
+    """The font size of small text in the current style: that of legends."""
     return matplotlib.rcParams["legend.fontsize"]
 
 
 def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg")) -> tuple[Path, ...]:
     """Write a figure as `path`.FORMAT for each format, without a date: the same figure gives the same bytes.
 
-    All are drawn first. Then each is written under another name and renamed, so that no file is incomplete. Pictures
-    have 200 dpi, unless a style file sets `savefig.dpi`.
+    All formats are drawn before the first file is written. Each file is written under another name and renamed, so
+    that no file is incomplete. PNG files have 200 dpi, unless a style file sets `savefig.dpi`.
 
-    Args: path: without a suffix; a dot in the name is kept. Missing folders are made. formats: of `FORMATS`.
-    Returns: the paths.
-    Raises: ValueError for another format; files.WriteError if a file cannot be written.
+    Args: path: without a suffix; a dot in the name is kept. Missing folders are made. formats: some of `FORMATS`.
+    Returns: the paths of the files.
+    Raises: ValueError for any other format; files.WriteError if a file cannot be written.
     """
     path = Path(path)
     content_of = {}
@@ -283,7 +283,7 @@ def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg"))
 
 
 def _round_positions(fig: Figure) -> None:
-    """Place the axes for good, at rounded positions: the layout's last digits differ from one call to the next."""
+    """Fix the axes at rounded positions: the last digits of a layout differ from one call to the next."""
     fig.draw_without_rendering()
     fig.set_layout_engine("none")
     for axes in fig.axes:
@@ -291,9 +291,9 @@ def _round_positions(fig: Figure) -> None:
 
 
 def _add_title(fig: Figure, title: str) -> None:
-    """Add a title above everything else, the legend included: the figure grows by its height."""
+    """Add a title, as that of the first legend if there is one; the figure grows by 0.2 inches, one line."""
     fig.set_figheight(fig.get_figheight() + 0.2)
-    if fig.legends:  # the first is above the panels, in the place of a title
+    if fig.legends:  # it is above the panels, where the title belongs
         fig.legends[0].set_title(title, prop=FontProperties(size=matplotlib.rcParams["font.size"]))
         fig.legends[0].set_alignment("left")
     else:
@@ -301,13 +301,13 @@ def _add_title(fig: Figure, title: str) -> None:
 
 
 def look_of_line(number: int) -> dict[str, Any]:
-    """Colour and dashes of a line; 40 numbers look different."""
+    """Colour and dashes of the line with this number; the first 40 lines look different."""
     cycle, hue = divmod(number, len(_HUES))
     return {"color": _HUES[hue], "linestyle": _DASHES[cycle % len(_DASHES)]}
 
 
 def distinct_colors(hues: Sequence[str], count: int) -> list[Any]:
-    """So many colours: the hues, then their tints, which become lighter; they repeat only after many."""
+    """Return `count` colours: the hues, then two lighter tints of each; after these they repeat."""
     colors = [*hues, *(tint(hue, strength) for strength in (0.5, 0.25) for hue in hues)]
     return [colors[at % len(colors)] for at in range(count)]
 
